@@ -1,0 +1,1 @@
+"""Documents in, tokens out. No torch, no Prefect."""

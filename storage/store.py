@@ -1,0 +1,251 @@
+"""One small store over a local folder or an s3:// prefix.
+
+Endpoint and credentials come from the usual AWS variables (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+`AWS_REGION`), never from a URI, a recipe or an execution file, so a store can be pickled, logged and recorded.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import fsspec
+
+from storage.errors import ConfigError, RetryableError
+
+T = TypeVar("T")
+
+RETRIES = 4
+RETRY_BASE_S = 0.2
+UPLOAD_CHUNK_BYTES = 8 << 20
+FATAL_CODES = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "NoSuchBucket", "403", "401", "Forbidden"}
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """A stored file: `path` relative to the store, `size_bytes`."""
+
+    path: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Store:
+    """A place for bytes, named by `uri`: a folder (`/data`, `file:///data`) or `s3://bucket/prefix`. Paths are relative, with `/`.
+
+    Writes are atomic: a reader sees all of a file or none of it. Raises `RetryableError` when storage keeps failing,
+    `ConfigError` when it refuses the credentials or the bucket, `FileNotFoundError` for a missing file.
+    """
+
+    uri: str
+
+    def __post_init__(self) -> None:
+        if "@" in self.uri.partition("://")[2].partition("/")[0]:
+            raise ConfigError("a store URI holds no credentials: give them in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        scheme = self.uri.partition("://")[0] if "://" in self.uri else "file"
+        if scheme not in ("file", "s3"):
+            raise ConfigError(f"store URI {self.uri!r}: the scheme is {scheme!r}, allowed are file and s3")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the store is a folder of this machine."""
+        return not self.uri.startswith("s3://")
+
+    def local_path(self, path: str) -> Path:
+        """The path in the local file system of `path` in a local store."""
+        assert self.is_local
+        return Path(self.uri.removeprefix("file://")).absolute() / path
+
+    def full_path(self, path: str) -> str:
+        """The path of `path` as fsspec takes it (no scheme)."""
+        if self.is_local:
+            return str(self.local_path(path))
+        root = self.uri.removeprefix("s3://").rstrip("/")
+        return f"{root}/{path}" if path else root
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system under this store, one per process."""
+        return _file_system(self.is_local, os.getpid(), _s3_environment())
+
+    def open(self, path: str) -> IO[bytes]:
+        """Open `path` for reading bytes; seekable."""
+        handle: IO[bytes] = self._try(lambda: self.fs.open(self.full_path(path), "rb"))
+        return handle
+
+    def read(self, path: str) -> bytes:
+        """All bytes of `path`."""
+        return bytes(self._try(lambda: self.fs.cat_file(self.full_path(path))))
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        """Bytes `start` (inclusive) to `end` (exclusive) of `path`."""
+        return bytes(self._try(lambda: self.fs.cat_file(self.full_path(path), start=start, end=end)))
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write `path`, replacing what was there."""
+        if self.is_local:
+            target = self.local_path(path)
+            os.replace(_temporary_beside(target, data), target)
+        else:
+            self._try(lambda: self.fs.pipe_file(self.full_path(path), data))
+
+    def upload(self, local: Path, path: str) -> None:
+        """Move the local file `local` into the store as `path`; `local` is gone afterwards."""
+        if self.is_local:
+            target = self.local_path(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(local, target)
+        else:
+            self._try(lambda: self.fs.put_file(str(local), self.full_path(path), chunksize=UPLOAD_CHUNK_BYTES))
+            local.unlink()
+
+    def put_if_absent(self, path: str, data: bytes) -> bool:
+        """Create `path` with `data`, or return False when it exists. Exclusive among all processes that use this store."""
+        if self.is_local:
+            target = self.local_path(path)
+            temporary = _temporary_beside(target, data)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            finally:
+                temporary.unlink()
+            return True
+        return bool(self._try(lambda: self._put_s3_if_absent(path, data)))
+
+    def _put_s3_if_absent(self, path: str, data: bytes) -> bool:
+        try:
+            self.fs.pipe_file(self.full_path(path), data, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if _is_precondition_failed(error):
+                return False
+            raise
+        return True
+
+    def exists(self, path: str) -> bool:
+        """Whether the file `path` is there."""
+        return bool(self._try(lambda: self.fs.isfile(self.full_path(path))))
+
+    def size(self, path: str) -> int:
+        """Size of `path` in bytes."""
+        return int(self._try(lambda: self.fs.size(self.full_path(path))))
+
+    def list_files(self, prefix: str) -> Iterator[FileInfo]:
+        """Every file under the folder `prefix` ("" = the whole store), sorted by path."""
+        root = self.full_path("")
+        found = self._try(lambda: self.fs.find(self.full_path(prefix), detail=True))
+        for full, info in sorted(found.items()):
+            name = full[len(root) :].lstrip("/")
+            if not os.path.basename(name).startswith(TEMPORARY_PREFIX):
+                yield FileInfo(name, int(info["size"]))
+
+    def list_dirs(self, prefix: str) -> list[str]:
+        """Names of the folders directly under `prefix`, sorted."""
+        try:
+            entries = self._try(lambda: self.fs.ls(self.full_path(prefix), detail=True))
+        except FileNotFoundError:
+            return []
+        return sorted(os.path.basename(e["name"].rstrip("/")) for e in entries if e["type"] == "directory")
+
+    def glob(self, pattern: str) -> list[FileInfo]:
+        """Files that match `pattern` (`*`, `**`, `?`, `[…]`), sorted by path."""
+        root = self.full_path("")
+        found = self._try(lambda: self.fs.glob(self.full_path(pattern), detail=True))
+        files = ((name, info) for name, info in found.items() if info["type"] == "file")
+        return sorted((FileInfo(n[len(root) :].lstrip("/"), int(i["size"])) for n, i in files), key=lambda f: f.path)
+
+    def remove(self, path: str) -> None:
+        """Remove the file `path`; one that is not there is no error."""
+        try:
+            self._try(lambda: self.fs.rm_file(self.full_path(path)))
+        except FileNotFoundError:
+            return
+
+    def remove_tree(self, prefix: str) -> None:
+        """Remove every file under the folder `prefix`."""
+        try:
+            self._try(lambda: self.fs.rm(self.full_path(prefix), recursive=True))
+        except FileNotFoundError:
+            return
+
+    def _try(self, action: Callable[[], T]) -> T:
+        """Run `action`, again with backoff while storage fails in a way that may pass."""
+        for attempt in range(RETRIES + 1):
+            try:
+                return action()
+            except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError):
+                raise
+            except Exception as error:  # s3fs lets botocore's, aiohttp's and its own errors through
+                if self.is_local or _is_precondition_failed(error):
+                    raise
+                if refused := _refusal(error):
+                    raise ConfigError(f"store {self.uri}: {refused}; check the bucket and the AWS_* variables") from error
+                if attempt == RETRIES:
+                    raise RetryableError(f"store {self.uri}: {type(error).__name__}: {error}") from error
+                time.sleep(RETRY_BASE_S * 2**attempt * (0.5 + random.random()))
+        raise AssertionError("unreachable")
+
+
+TEMPORARY_PREFIX = ".caravan-tmp-"
+
+
+def _temporary_beside(target: Path, data: bytes) -> Path:
+    """Write `data` to a new temporary file in the folder of `target`, so that a rename or link onto it is atomic."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=target.parent)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    os.chmod(name, 0o644)
+    return Path(name)
+
+
+def _s3_environment() -> tuple[str | None, ...]:
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION")
+    return tuple(os.environ.get(name) for name in names)
+
+
+@functools.cache
+def _file_system(local: bool, pid: int, environment: tuple[str | None, ...]) -> Any:
+    """One file system per process and environment: s3fs must not cross a fork, and listings must be fresh."""
+    if local:
+        return fsspec.filesystem("file", auto_mkdir=True)
+    client: dict[str, Any] = {"region_name": environment[4] or environment[5] or "us-east-1"}
+    if endpoint := environment[0] or environment[1]:
+        client["endpoint_url"] = endpoint
+    config = {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2}}
+    return fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True, client_kwargs=client, config_kwargs=config)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _is_precondition_failed(error: BaseException) -> bool:
+    """Whether storage refused a create because the file exists (s3fs maps it to `OSError(EINVAL)`)."""
+    return any("PreconditionFailed" in str(e) or "pre-conditions" in str(e) for e in _causes(error))
+
+
+def _refusal(error: BaseException) -> str | None:
+    """Why storage will refuse every further try, or None."""
+    for cause in _causes(error):
+        code = str(getattr(cause, "response", {}).get("Error", {}).get("Code", "")) if hasattr(cause, "response") else ""
+        if code in FATAL_CODES:
+            return code
+        if isinstance(cause, PermissionError) or (isinstance(cause, OSError) and cause.errno == errno.EACCES):
+            return "permission denied"
+        if type(cause).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+            return "no credentials found"
+    return None
