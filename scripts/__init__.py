@@ -1,0 +1,1 @@
+"""Set-up and services for development: the environment, MinIO, models."""
