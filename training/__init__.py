@@ -1,0 +1,1 @@
+"""Tokens in, checkpoints out: runs under torchrun without Prefect."""
