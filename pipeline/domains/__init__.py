@@ -1,0 +1,1 @@
+"""Domains: a classifier over general, math, code and multilingual, trained in the pipeline from labelled sources."""

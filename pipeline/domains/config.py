@@ -1,0 +1,34 @@
+"""What bears on the domain probabilities."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.fasttext_training import FastTextConfig
+from storage.strict import Strict
+
+Domain = Literal["general", "math", "code", "multilingual"]
+
+
+class Config(Strict):
+    """Configuration of the stage `domains`: which sources teach which domain. RULE 16."""
+
+    labels: dict[str, Domain] = Field(description="domain of each source that trains the classifier")
+    validation_sources: dict[str, Domain] = Field({}, description="domain of whole sources kept out, on which accuracy is measured")
+    train_fraction: float = Field(0.5, gt=0, le=1, description="share of the label sources' clusters, by keyed hash, that train")
+    chunk_words: int = Field(200, ge=1, description="words of one training example; a document gives several")
+    max_chunks: int = Field(8, ge=1, description="examples of one document at most, spread over it; prediction reads the same chunks")
+    max_label_ratio: float = Field(4.0, ge=1, description="examples of a label at most, as a multiple of the rarest label's")
+    fasttext: FastTextConfig = Field(default_factory=FastTextConfig)
+    seed: int = Field(0, description="keys the hash that chooses clusters")
+
+    @model_validator(mode="after")
+    def _sources_are_apart(self) -> Config:
+        both = sorted(set(self.labels) & set(self.validation_sources))
+        if both:
+            raise ValueError(f"domains.validation_sources: {both} train the classifier; a source kept out must be whole")
+        if len(set(self.labels.values())) < 2:
+            raise ValueError(f"domains.labels: {sorted(set(self.labels.values()))} is one domain; a classifier needs at least two")
+        return self

@@ -1,0 +1,101 @@
+"""What bears on the signals: the dirty-word lists, the evaluation tasks, datatrove's blocks and the classifier that a recipe names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from pipeline.fasttext_training import FastTextConfig
+from storage.errors import ConfigError
+from storage.strict import Strict
+
+
+class RawFiles(Strict):
+    """Files of raw_root, by a glob; `sha256` by path is filled in by `resolve_files`, so that their bytes bear on the result."""
+
+    path: str = Field(description="glob relative to raw_root")
+    sha256: dict[str, str] = Field({}, description="sha256 (hex) of each file by path; filled in from raw_root, not written in a recipe")
+
+
+class EvalTasks(RawFiles):
+    """Task files (.jsonl, .json, plain text; also .gz and .zst) that documents must not overlap. RULE 21."""
+
+    fields: tuple[str, ...] | None = Field(
+        None, description="JSON fields to read, also joined in this order; None = every string, each apart"
+    )
+
+
+class DatatroveFilter(Strict):
+    """A filter block of datatrove, run on each document; its signal is 1 where it keeps the document, else 0."""
+
+    name: str = Field(description="name of the signal: `datatrove_<name>`", pattern=r"^[a-z][a-z0-9_]*$")
+    block: str = Field(description="module and class: datatrove.pipeline.filters.gopher_quality_filter.GopherQualityFilter")
+    kwargs: dict[str, Any] = Field({}, description="its keyword arguments")
+
+
+class QualityClassifier(Strict):
+    """fastText over words: the probability that a document is like the positive sources. RULE 16."""
+
+    positive_sources: tuple[str, ...] = Field(min_length=1, description="sources whose documents are good examples")
+    negative_sources: tuple[str, ...] = Field(min_length=1, description="sources whose documents are bad examples")
+    validation_positive_sources: tuple[str, ...] = Field((), description="whole sources kept out, good")
+    validation_negative_sources: tuple[str, ...] = Field((), description="whole sources kept out, bad")
+    train_fraction: float = Field(0.5, gt=0, le=1, description="share of the label sources' clusters, by keyed hash, that train")
+    max_words: int = Field(1000, ge=1, description="words of a document that are read, from its start")
+    max_label_ratio: float = Field(4.0, ge=1, description="examples of a label at most, as a multiple of the other's")
+    fasttext: FastTextConfig = Field(default_factory=FastTextConfig)
+    seed: int = Field(0, description="keys the hash that chooses clusters")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Label of each training source."""
+        return {**dict.fromkeys(self.negative_sources, "negative"), **dict.fromkeys(self.positive_sources, "positive")}
+
+    @property
+    def validation_labels(self) -> dict[str, str]:
+        """Label of each source kept out."""
+        return {
+            **dict.fromkeys(self.validation_negative_sources, "negative"),
+            **dict.fromkeys(self.validation_positive_sources, "positive"),
+        }
+
+
+class Config(Strict):
+    """Configuration of the stage `quality`. Nothing here is a threshold: those are select's."""
+
+    dirty_words: tuple[RawFiles, ...] = Field(
+        (), description="word lists, one entry a line; the file's stem is the language code; () = off"
+    )
+    eval_tasks: tuple[EvalTasks, ...] = Field((), description="task files for eval_overlap; () = off")
+    datatrove_filters: tuple[DatatroveFilter, ...] = Field((), description="datatrove blocks whose verdict becomes a signal")
+    classifier: QualityClassifier | None = Field(None, description="None = no quality_score (all null)")
+
+    @field_validator("datatrove_filters")
+    @classmethod
+    def _names_differ(cls, filters: tuple[DatatroveFilter, ...]) -> tuple[DatatroveFilter, ...]:
+        names = [item.name for item in filters]
+        if len(set(names)) != len(names):
+            raise ValueError(f"datatrove_filters: a name occurs twice in {names}")
+        return filters
+
+
+def resolve_files(config: Config, find: Callable[[str], Sequence[tuple[str, str]]]) -> Config:
+    """The config with the sha256 of every named file; `find(glob)` gives (path, sha256) pairs of raw_root.
+
+    Raises ConfigError when a glob matches nothing.
+    """
+
+    def resolved(files: Any, where: str) -> Any:
+        found = dict(sorted(find(files.path)))
+        if not found:
+            raise ConfigError(f"quality.{where}: {files.path!r} matches no file of raw_root")
+        return files.model_copy(update={"sha256": found})
+
+    return config.model_copy(
+        update={
+            "dirty_words": tuple(resolved(item, f"dirty_words[{i}].path") for i, item in enumerate(config.dirty_words)),
+            "eval_tasks": tuple(resolved(item, f"eval_tasks[{i}].path") for i, item in enumerate(config.eval_tasks)),
+        }
+    )

@@ -1,0 +1,138 @@
+"""The decision: `keep(signals, thresholds) -> None | reason`, a pure function of numbers. Scoring never sees a threshold.
+
+Every field is `min_<signal>` or `max_<signal>`; a document is dropped where the signal lies below a minimum or above a maximum, as in
+datatrove's filters. None = off, and a null signal passes (RULE 16). The reason is the signal's name.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from storage.strict import Strict
+
+GOPHER = "Gopher, arXiv 2112.11446, Table A1"
+
+
+class Thresholds(Strict):
+    """A set of thresholds for one text class. Ratios are in [0, 1]; characters are Unicode code points."""
+
+    min_language_probability: float | None = Field(None, description="probability of the document's language; FineWeb 0.65")
+
+    min_gopher_word_count: int | None = Field(None, description=f"words that are not symbols alone; 50 ({GOPHER})")
+    max_gopher_word_count: int | None = Field(None, description="words that are not symbols alone; 100,000")
+    min_gopher_mean_word_length: float | None = Field(None, description="characters; 3")
+    max_gopher_mean_word_length: float | None = Field(None, description="characters; 10")
+    max_gopher_hash_ratio: float | None = Field(None, description="`#` per word; 0.1")
+    max_gopher_ellipsis_ratio: float | None = Field(None, description="ellipses per word; 0.1")
+    max_gopher_bullet_line_ratio: float | None = Field(None, description="lines that start with a bullet; 0.9")
+    max_gopher_ellipsis_line_ratio: float | None = Field(None, description="lines that end with an ellipsis; 0.3")
+    min_gopher_alpha_word_ratio: float | None = Field(None, description="words with a letter; 0.8")
+    min_gopher_stop_words: int | None = Field(None, description="different ones of the, be, to, of, and, that, have, with; 2")
+    max_gopher_duplicate_paragraph_ratio: float | None = Field(None, description="paragraphs seen before in the document; 0.3")
+    max_gopher_duplicate_paragraph_char_ratio: float | None = Field(None, description="their characters; 0.2")
+    max_gopher_duplicate_line_ratio: float | None = Field(None, description="lines seen before in the document; 0.3")
+    max_gopher_duplicate_line_char_ratio: float | None = Field(None, description="their characters; 0.2")
+    max_gopher_top_2gram_char_ratio: float | None = Field(None, description="characters in the most frequent 2-gram; 0.20")
+    max_gopher_top_3gram_char_ratio: float | None = Field(None, description="0.18")
+    max_gopher_top_4gram_char_ratio: float | None = Field(None, description="0.16")
+    max_gopher_duplicate_5gram_char_ratio: float | None = Field(None, description="characters in repeated 5-grams; 0.15")
+    max_gopher_duplicate_6gram_char_ratio: float | None = Field(None, description="0.14")
+    max_gopher_duplicate_7gram_char_ratio: float | None = Field(None, description="0.13")
+    max_gopher_duplicate_8gram_char_ratio: float | None = Field(None, description="0.12")
+    max_gopher_duplicate_9gram_char_ratio: float | None = Field(None, description="0.11")
+    max_gopher_duplicate_10gram_char_ratio: float | None = Field(None, description="0.10")
+
+    max_c4_lorem_ipsum_lines: int | None = Field(None, description="lines with `lorem ipsum`; 0 (C4, JMLR 21/20-074)")
+    max_c4_curly_bracket_lines: int | None = Field(None, description="prose lines with `{`; 0")
+    min_c4_sentences: int | None = Field(None, description="sentences in the lines that C4 keeps; 5")
+    min_c4_kept_line_ratio: float | None = Field(None, description="lines that C4 keeps; not in the paper")
+    max_c4_javascript_line_ratio: float | None = Field(None, description="lines with `javascript`; not in the paper")
+    max_c4_policy_line_ratio: float | None = Field(None, description="lines about cookies and terms of use; not in the paper")
+
+    min_fineweb_line_punctuation_ratio: float | None = Field(
+        None, description="lines that end in terminal punctuation; 0.12 (FineWeb, arXiv 2406.17557)"
+    )
+    max_fineweb_short_line_ratio: float | None = Field(None, description="lines of at most 30 characters; 0.67")
+    max_fineweb_duplicate_char_ratio: float | None = Field(
+        None, description="characters in repeated lines; 0.1 (not datatrove's default, 0.01)"
+    )
+    max_fineweb_newline_ratio: float | None = Field(None, description="line ends per word; 0.3")
+
+    min_stop_word_ratio: float | None = Field(None, description="English function words per word")
+    max_dirty_words: int | None = Field(None, description="matches in the lists for the document's language; C4 0")
+    max_dirty_word_ratio: float | None = Field(None, description="matches per word")
+    min_quality_score: float | None = Field(None, description="probability of the positive label by the quality classifier")
+    datatrove_filters: tuple[str, ...] = Field((), description="names of the quality stage's datatrove_filters that must keep the document")
+
+
+class Bound(NamedTuple):
+    """`signal` must be at least (or at most) `value`."""
+
+    signal: str
+    is_minimum: bool
+    value: float
+    reason: str
+
+
+@functools.lru_cache(maxsize=64)
+def bounds(thresholds: Thresholds) -> tuple[Bound, ...]:
+    """The thresholds that are on, in the order of the fields. Values are rounded to float32, as signals are."""
+    found = []
+    for name in type(thresholds).model_fields:
+        value = getattr(thresholds, name)
+        if name != "datatrove_filters" and value is not None:
+            kind, signal = name.split("_", 1)
+            reason = "language" if signal == "language_probability" else signal
+            found.append(Bound(signal, kind == "min", float(np.float32(value)), reason))
+    found += [Bound(f"datatrove_{name}", True, 1.0, f"datatrove_{name}") for name in thresholds.datatrove_filters]
+    return tuple(found)
+
+
+def keep(signals: Mapping[str, float | None], thresholds: Thresholds) -> str | None:
+    """None to keep the document, else the first reason to drop it. A null signal passes. Raises KeyError for one never scored."""
+    for signal, is_minimum, value, reason in bounds(thresholds):
+        found = signals[signal]
+        if found is not None and (found < value if is_minimum else found > value):
+            return reason
+    return None
+
+
+# What the three papers ask of English web pages, as FineWeb runs them (C4's curly bracket and terminal punctuation rules included).
+PUBLISHED = Thresholds(
+    min_language_probability=0.65,
+    min_gopher_word_count=50,
+    max_gopher_word_count=100_000,
+    min_gopher_mean_word_length=3,
+    max_gopher_mean_word_length=10,
+    max_gopher_hash_ratio=0.1,
+    max_gopher_ellipsis_ratio=0.1,
+    max_gopher_bullet_line_ratio=0.9,
+    max_gopher_ellipsis_line_ratio=0.3,
+    min_gopher_alpha_word_ratio=0.8,
+    min_gopher_stop_words=2,
+    max_gopher_duplicate_paragraph_ratio=0.3,
+    max_gopher_duplicate_paragraph_char_ratio=0.2,
+    max_gopher_duplicate_line_ratio=0.3,
+    max_gopher_duplicate_line_char_ratio=0.2,
+    max_gopher_top_2gram_char_ratio=0.2,
+    max_gopher_top_3gram_char_ratio=0.18,
+    max_gopher_top_4gram_char_ratio=0.16,
+    max_gopher_duplicate_5gram_char_ratio=0.15,
+    max_gopher_duplicate_6gram_char_ratio=0.14,
+    max_gopher_duplicate_7gram_char_ratio=0.13,
+    max_gopher_duplicate_8gram_char_ratio=0.12,
+    max_gopher_duplicate_9gram_char_ratio=0.11,
+    max_gopher_duplicate_10gram_char_ratio=0.1,
+    max_c4_lorem_ipsum_lines=0,
+    max_c4_curly_bracket_lines=0,
+    min_c4_sentences=5,
+    min_fineweb_line_punctuation_ratio=0.12,
+    max_fineweb_short_line_ratio=0.67,
+    max_fineweb_duplicate_char_ratio=0.1,
+    max_fineweb_newline_ratio=0.3,
+)

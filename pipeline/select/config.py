@@ -1,0 +1,86 @@
+"""Everything that decides: thresholds per text class, survivors, components, edits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from pipeline.domains.config import Domain
+from pipeline.quality.thresholds import Thresholds
+from storage.strict import Strict
+
+Policy = Literal["newest", "longest", "best_quality", "preferred_source"]
+TextClass = Literal["web", "general", "math", "code", "multilingual"]
+
+
+class SourceFacts(Strict):
+    """What the recipe says of a source."""
+
+    domain: Domain | None = Field(None, description="declared domain; None = decided per document")
+    is_web: bool = Field(description="WARC and ARC: text class `web` unless the domain is code, math or multilingual")
+    priority: int = Field(0, description="policy preferred_source keeps the document of the largest")
+
+
+class ThresholdsByClass(Strict):
+    """A complete set of thresholds per text class; what a set does not name is off."""
+
+    web: Thresholds
+    general: Thresholds
+    math: Thresholds
+    code: Thresholds
+    multilingual: Thresholds
+
+
+class Survivors(Strict):
+    """Who stays of documents with one URL, one text, or nearly one text; ties go to the smallest id."""
+
+    url: Policy = Field("newest", description="Llama 3 keeps the newest page of a URL")
+    exact: Policy = Field("newest")
+    near: Policy = Field("longest")
+
+
+class Component(Strict):
+    """A named subset of a domain for mixtures; a document enters the first whose conditions it meets, else the one named as its domain."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    domain: Domain
+    min_quality_score: float | None = Field(None, description="a null score does not meet it")
+    min_domain_probability: float | None = Field(None, description="probability of `domain`; a null one does not meet it")
+    sources: tuple[str, ...] | None = Field(None, description="None = any")
+    languages: tuple[str, ...] | None = Field(None, description="ISO codes; None = any")
+
+
+class PiiReplacements(Strict):
+    """What stands in for an address. The defaults are reserved for documentation (RFC 2606, 5737, 3849)."""
+
+    email: str = "email@example.com"
+    ipv4: str = "192.0.2.1"
+    ipv6: str = "2001:db8::1"
+    text_classes: tuple[TextClass, ...] = Field(
+        ("web", "general", "math", "code", "multilingual"), description="classes whose text is edited; () = off"
+    )
+
+
+class Config(Strict):
+    """Configuration of the stage `select`."""
+
+    sources: dict[str, SourceFacts]
+    thresholds: ThresholdsByClass
+    survivors: Survivors = Field(default_factory=Survivors)
+    components: tuple[Component, ...] = ()
+    primary_language: str = Field("en", description="ISO code; other languages are multilingual (RULE 17)")
+    min_foreign_language_probability: float = Field(0.65, ge=0, le=1, description="above it a document in another language is multilingual")
+    min_code_probability: float = Field(0.5, ge=0, le=1, description="the classifier's choice `code` counts from here")
+    pii: PiiReplacements = Field(default_factory=PiiReplacements)
+    min_held_out_size_bytes: dict[Domain, int] = Field({}, description="kept held-out bytes that a domain must have (RULE 13)")
+    samples_per_reason: int = Field(3, ge=0, description="documents per source and reason named in samples.json, by keyed hash")
+
+    @field_validator("components")
+    @classmethod
+    def _names_differ(cls, components: tuple[Component, ...]) -> tuple[Component, ...]:
+        names = [component.name for component in components]
+        taken = [name for name in names if names.count(name) > 1 or name in ("general", "math", "code", "multilingual")]
+        if taken:
+            raise ValueError(f"components: the name {taken[0]!r} is taken (names differ, and a domain's name is its default component)")
+        return components
