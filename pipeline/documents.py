@@ -113,7 +113,9 @@ def read_documents(store: Store, documents: Manifest, part: int, columns: Sequen
     return read_table(store, documents, part_name(part), columns)
 
 
-def read_beside(store: Store, table: Manifest, source: str, part: int, ids: pa.ChunkedArray, columns: Sequence[str] | None = None) -> pa.Table:
+def read_beside(
+    store: Store, table: Manifest, source: str, part: int, ids: pa.ChunkedArray, columns: Sequence[str] | None = None
+) -> pa.Table:
     """Partition `part` of the table beside `source`'s documents, its ids checked against the documents' `ids`. RULE 5.
 
     Raises IntegrityError when the rows are not the same documents in the same order.

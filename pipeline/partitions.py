@@ -1,7 +1,8 @@
 """The one driver of the data stages: plan, work, finish. DESIGN decision 7, RULE 9.
 
 A stage is a list of steps. A step plans groups of work (small picklable values) from the results of the step before;
-`work(group, output)` writes files through `output` and returns counts. Each finished group leaves a record in the store, so that a later attempt
+`work(group, output)` writes files through `output` and returns counts. Each finished group leaves a record in the store, so that a later
+attempt
 skips it; groups depend on the inputs alone, never on the number of workers. The files of the steps marked `final` make the artifact.
 """
 
@@ -27,7 +28,8 @@ from storage.tables import write_table
 
 @dataclass(frozen=True)
 class GroupResult:
-    """What a group of work left: its files, its counts, and a little JSON (`note`) for the next step's plan. `root` is the artifact's folder."""
+    """What a group of work left: its files, its counts, and a little JSON (`note`) for the next step's plan. `root` is the artifact's
+    folder."""
 
     step: str
     n: int
@@ -105,7 +107,8 @@ def run_stage(
 ) -> Manifest:
     """Make the artifact, or return it when it is there already.
 
-    `check` looks at all results before anything is published and may raise (ConfigError, InputError). Counts of final steps are summed into the manifest;
+    `check` looks at all results before anything is published and may raise (ConfigError, InputError). Counts of final steps are summed
+    into the manifest;
     counts of the form `reason:<name>` are reasons. `info` is recorded beside them.
     """
     fingerprint, payload = identity(stage, version, config, {name: manifest.digest for name, manifest in inputs.items()})
