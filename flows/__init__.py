@@ -1,0 +1,1 @@
+"""Recipes, the whole graph, Prefect, launchers and the command line. The only importer of Prefect."""
