@@ -20,7 +20,7 @@ HOSTS = [
     a + "." + b
     for a, b in (
         ("pypi", "org"), ("pythonhosted", "org"), ("crates", "io"), ("npmjs", "org"), ("npmjs", "com"), ("proxy.golang", "org"),
-        ("sum.golang", "org"), ("repo", "maven"), ("maven", "org"), ("deb", "debian"), ("pytorch", "org"),
+        ("sum.golang", "org"), ("repo", "maven"), ("maven", "org"), ("deb", "debian"), ("download.pytorch", "org"),
     )
 ]  # fmt: skip
 CORPUS = "examples/corpus/"  # text of other people: a page of a manual may name a host

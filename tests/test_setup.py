@@ -83,7 +83,7 @@ def test_old_go_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_broken_go_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `go` on PATH that does not run is no toolchain."""
-    go = write_program(tmp_path / "go", "#!/bin/sh\nexit 127\n")
+    write_program(tmp_path / "go", "#!/bin/sh\nexit 127\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(setup, "GO_PLACES", ())
     assert setup.find_go() is None
