@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import glob
 import os
 import random
 import tempfile
@@ -31,10 +32,14 @@ FATAL_CODES = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "N
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A stored file: `path` relative to the store, `size_bytes`."""
+    """A stored file: `path` relative to the store, `size_bytes`, and `version`: text that changes when the file is written again.
+
+    `version` is the modification time (ns), inode and change time of a local file, the ETag of an object; a hint for caches, never a proof.
+    """
 
     path: str
     size_bytes: int
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,11 @@ class Store:
         """Write `path`, replacing what was there."""
         if self.is_local:
             target = self.local_path(path)
-            os.replace(_temporary_beside(target, data), target)
+            temporary = _temporary_beside(target, data)
+            try:
+                os.replace(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
         else:
             self._try(lambda: self.fs.pipe_file(self.full_path(path), data))
 
@@ -108,7 +117,10 @@ class Store:
             local.unlink()
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
-        """Create `path` with `data`, or return False when it exists. Exclusive among all processes that use this store."""
+        """Create `path` with `data`, or return False when it exists. Exclusive among all processes that use this store.
+
+        On S3, False can also mean that a try of this very call got through and its answer was lost: callers look at what stands.
+        """
         if self.is_local:
             target = self.local_path(path)
             temporary = _temporary_beside(target, data)
@@ -134,7 +146,10 @@ class Store:
 
     def exists(self, path: str) -> bool:
         """Whether the file `path` is there."""
-        return bool(self._try(lambda: self.fs.isfile(self.full_path(path))))
+        try:  # not `isfile`, which answers False to every error
+            return bool(self._try(lambda: self.fs.info(self.full_path(path)))["type"] != "directory")
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def size(self, path: str) -> int:
         """Size of `path` in bytes."""
@@ -147,7 +162,7 @@ class Store:
         for full, info in sorted(found.items()):
             name = full[len(root) :].lstrip("/")
             if not os.path.basename(name).startswith(TEMPORARY_PREFIX):
-                yield FileInfo(name, int(info["size"]))
+                yield FileInfo(name, int(info["size"]), _version_of(info))
 
     def list_dirs(self, prefix: str) -> list[str]:
         """Names of the folders directly under `prefix`, sorted."""
@@ -158,11 +173,17 @@ class Store:
         return sorted(os.path.basename(e["name"].rstrip("/")) for e in entries if e["type"] == "directory")
 
     def glob(self, pattern: str) -> list[FileInfo]:
-        """Files that match `pattern` (`*`, `**`, `?`, `[…]`), sorted by path."""
-        root = self.full_path("")
-        found = self._try(lambda: self.fs.glob(self.full_path(pattern), detail=True))
-        files = ((name, info) for name, info in found.items() if info["type"] == "file")
-        return sorted((FileInfo(n[len(root) :].lstrip("/"), int(i["size"])) for n, i in files), key=lambda f: f.path)
+        """Files that match `pattern` (`*`, `**`, `?`, `[…]`), sorted by path. A link to a file is a file; a link to a folder is not
+        followed."""
+        root = self.full_path("").rstrip("/")
+        found = self._try(lambda: self.fs.glob(f"{glob.escape(root)}/{pattern}", detail=True))
+        files = []
+        for full, info in found.items():
+            name = full[len(root) :].lstrip("/")
+            is_file = info["type"] == "file" or (info["type"] == "link" and os.path.isfile(full))
+            if is_file and not os.path.basename(name).startswith(TEMPORARY_PREFIX):
+                files.append(FileInfo(name, int(info["size"]), _version_of(info)))
+        return sorted(files, key=lambda file: file.path)
 
     def remove(self, path: str) -> None:
         """Remove the file `path`; one that is not there is no error."""
@@ -183,7 +204,9 @@ class Store:
         for attempt in range(RETRIES + 1):
             try:
                 return action()
-            except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError):
+            except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+                if not self.is_local and (refused := _refusal(error)):  # s3fs says FileNotFoundError when there is no such bucket
+                    raise ConfigError(f"store {self.uri}: {refused}; check the bucket and the AWS_* variables") from error
                 raise
             except Exception as error:  # s3fs lets botocore's, aiohttp's and its own errors through
                 if self.is_local or _is_precondition_failed(error):
@@ -203,10 +226,19 @@ def _temporary_beside(target: Path, data: bytes) -> Path:
     """Write `data` to a new temporary file in the folder of `target`, so that a rename or link onto it is atomic."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=target.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    os.chmod(name, 0o644)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o644)
+    except BaseException:
+        os.unlink(name)
+        raise
     return Path(name)
+
+
+def _version_of(info: dict[str, Any]) -> str:
+    """What changes when the file is written again, from an fsspec entry."""
+    return str(info["ETag"]) if "ETag" in info else f"{info.get('mtime')!r} {info.get('created')!r} {info.get('ino')}"
 
 
 def _s3_environment() -> tuple[str | None, ...]:

@@ -1,0 +1,165 @@
+"""Configuration of what is read: sources and the language model, and the listing of raw files that the snapshot makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, field_validator, model_validator
+
+from storage.strict import Strict
+
+Format = Literal["warc", "arc", "jsonl", "parquet", "files"]
+Extractor = Literal["resiliparse", "trafilatura"]
+Domain = Literal["general", "math", "code", "multilingual"]
+
+WEB_FORMATS = ("warc", "arc")
+FIELD_FORMATS = ("jsonl", "parquet")
+WILDCARDS = "*?["
+LID_176_FTZ_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
+
+
+class RawFile(NamedTuple):
+    """A raw file as the snapshot saw it: `path` relative to raw_root, `size_bytes`, `sha256` (hex)."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class LanguageConfig(Strict):
+    """Language identification by fastText's 176-language model."""
+
+    model_sha256: str = Field(
+        LID_176_FTZ_SHA256, pattern=r"^[0-9a-f]{64}$", description="sha256 (hex) of lid.176.ftz, which `make setup` provides"
+    )
+    max_chars: int = Field(
+        1000, ge=50, le=100_000, description="characters at the start of a text that the model sees; more is slower, not better"
+    )
+
+
+class SourceConfig(Strict):
+    """A source of raw data: where its files are, how their records become documents, and what is known about them."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="part of every document's id: renaming a source renames its documents"
+    )
+    format: Format = Field(description="what the raw files are; compression (gzip, zstd) is seen from their first bytes")
+    path: str | tuple[str, ...] = Field(description="pattern or patterns of its files (`*`, `**`, `?`, `[…]`), relative to raw_root")
+    extractor: Extractor = Field(
+        "resiliparse", description="HTML to text: resiliparse is fast, trafilatura more exact at a tenth of the speed"
+    )
+    text_field: str = Field("text", min_length=1, description="jsonl, parquet: the field that holds the text")
+    id_field: str | None = Field(
+        None, description="jsonl, parquet: the field that names a record for ever; without it, the hash of the record does"
+    )
+    url_field: str | None = Field(None, description="jsonl, parquet: the field that holds the URL")
+    date_field: str | None = Field(None, description="jsonl, parquet: the field that holds the date (ISO 8601, or seconds since 1970)")
+    encoding: str | None = Field(None, description="files: their charset; without it, it is detected")
+    domain: Domain | None = Field(None, description="the domain of all its documents; without it, the classifier decides")
+    language: str | None = Field(
+        None, pattern=r"^[a-z]{2,3}$", description="ISO 639 code of all its documents; without it, the model decides"
+    )
+    license: str | None = Field(None, description="licence of all its documents, as an SPDX expression where there is one")
+    url_dedup: bool | None = Field(None, description="drop all but one document of a URL; by default on for warc and arc, off otherwise")
+    line_dedup: bool | None = Field(None, description="drop lines that occur too often; by default on for warc and arc, off otherwise")
+    max_record_bytes: int = Field(16 << 20, ge=1024, le=1 << 30, description="a larger record is quarantined as too_large, unread")
+    max_bad_fraction: float = Field(0.05, ge=0, le=1, description="quarantined records / all records above which the run stops")
+
+    @field_validator("path")
+    @classmethod
+    def _inside_raw_root(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        patterns = (value,) if isinstance(value, str) else value
+        if not patterns:
+            raise ValueError("names no file")
+        for pattern in patterns:
+            parts = pattern.split("/")
+            if (
+                not pattern
+                or pattern.startswith("/")
+                or "\\" in pattern
+                or "://" in pattern
+                or any(part in ("", ".", "..") for part in parts)
+            ):
+                raise ValueError(
+                    f"{pattern!r} must be relative to raw_root and stay in it: no leading /, no scheme, no empty part, no . or .."
+                )
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                "".encode(value)
+            except LookupError as error:
+                raise ValueError(f"{value!r} is no charset that Python knows") from error
+        return value
+
+    @model_validator(mode="after")
+    def _fields_fit_the_format(self) -> SourceConfig:
+        # Values are compared, not "was it given": a resolved recipe gives every field, and has to load again.
+        given = {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
+        if self.format not in FIELD_FORMATS and (wrong := sorted(given & {"text_field", "id_field", "url_field", "date_field"})):
+            raise ValueError(f"{wrong[0]} is for jsonl and parquet; source {self.name} is {self.format}")
+        if self.format != "files" and "encoding" in given:
+            raise ValueError(f"encoding is for files; source {self.name} is {self.format}")
+        if self.format in FIELD_FORMATS and "extractor" in given:
+            raise ValueError(f"extractor is for HTML in warc, arc and files; source {self.name} is {self.format}")
+        return self
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The patterns of its files."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    @property
+    def dedups_urls(self) -> bool:
+        """Whether URL deduplication runs on it."""
+        return self.format in WEB_FORMATS if self.url_dedup is None else self.url_dedup
+
+    @property
+    def dedups_lines(self) -> bool:
+        """Whether line deduplication runs on it."""
+        return self.format in WEB_FORMATS if self.line_dedup is None else self.line_dedup
+
+    @property
+    def is_web(self) -> bool:
+        """Whether its documents are web pages (RULE 17: text class `web`)."""
+        return self.format in WEB_FORMATS
+
+    @property
+    def root(self) -> str:
+        """The folder under which the path of a file names it: the folders that all patterns begin with, before any wildcard; "" =
+        raw_root."""
+        return common_root(self.patterns)
+
+
+def common_root(patterns: Sequence[str]) -> str:
+    """The longest folder that all `patterns` begin with and that holds no wildcard."""
+    folders = [_literal_folder(pattern) for pattern in patterns]
+    shared: list[str] = []
+    for parts in zip(*folders, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return "/".join(shared)
+
+
+def _literal_folder(pattern: str) -> list[str]:
+    folder: list[str] = []
+    for part in pattern.split("/")[:-1]:
+        if any(wildcard in part for wildcard in WILDCARDS):
+            break
+        folder.append(part)
+    return folder
+
+
+Partitions = Annotated[int, Field(ge=1, le=65_536, description="partitions of each source's documents, a power of two")]
+
+
+def check_partitions(partitions: int) -> int:
+    """`partitions` if it is a power of two from 1 to 65,536. Raises ValueError."""
+    if not 1 <= partitions <= 65_536 or partitions & (partitions - 1):
+        raise ValueError(f"{partitions} is not a power of two from 1 to 65,536")
+    return partitions
