@@ -1,10 +1,11 @@
 """Words of a text, two ways, and a vectorised kernel that hashes them. One tokenisation per document is shared by all that need it.
 
 `words(text)`             tokens as prose filters count them: case kept, punctuation marks are tokens of their own. It follows the published
-                          algorithm of spaCy's rule tokenizer for English (affixes, then infixes, per whitespace-separated chunk), which is what
-                          datatrove's filters call, with results per chunk remembered: about ten times as fast. Use it for quality signals.
-`normalized_words(text)`  lower-cased runs of letters, digits, marks and `_`; no punctuation; each character of a script that is written without spaces
-                          (Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan) is a word. Use it wherever texts are compared: MinHash, Jaccard, n-gram overlap.
+                          algorithm of spaCy's tokenizer with its rules for English (affixes, then infixes, in each chunk between white
+                          space), which is what datatrove's filters call; a chunk seen before is looked up. For quality signals.
+`normalized_words(text)`  lower-cased runs of letters, digits, marks and `_`; no punctuation; each character of a script written without
+                          spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan) is a word. Wherever texts are compared: MinHash,
+                          Jaccard, n-gram overlap.
 `word_hashes(texts)`      64-bit hashes of `normalized_words` of many texts at once, in numpy: (hashes, offsets per text).
 `ngram_hashes(...)`       64-bit hashes of their word n-grams; equal n-grams have equal hashes, whichever text they come from.
 
@@ -12,6 +13,7 @@
 Every function is pure: the same text gives the same words on every machine (of one Unicode version, that of Python's tables).
 """
 
+# ruff: noqa: RUF001 - quotation marks and dashes of many scripts are this module's subject
 from __future__ import annotations
 
 import re
@@ -34,7 +36,10 @@ _PUNCTUATION = "…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪"
 _CURRENCY = "$£€¥฿₽﷼₴₠₡₢₣₤₥₦₧₨₩₪₫₭₮₯₰₱₲₳₵₶₷₸₹₺₻₼₾₿"
 # Symbols that spaCy calls icons: pictographs, arrows, box drawing, dingbats.
 _ICONS = "\u2190-\u21ff\u2300-\u23ff\u2500-\u27bf\u2900-\u297f\u2b00-\u2bff\ufffd¦©®°\U0001f000-\U0001faff"
-_UNITS = "km²|km³|km|m²|m³|m|dm²|dm³|dm|cm²|cm³|cm|mm²|mm³|mm|ha|µm|nm|yd|in|ft|kg|g|mg|µg|t|lb|oz|m/s|km/h|mph|hPa|Pa|mbar|mb|MB|kb|KB|gb|GB|tb|TB|T|G|M|K|%"
+_UNITS = (
+    "km²|km³|km|m²|m³|m|dm²|dm³|dm|cm²|cm³|cm|mm²|mm³|mm|ha|µm|nm|yd|in|ft|kg|g|mg|µg|t|lb|oz|m/s|km/h|mph|hPa|Pa|mbar"
+    "|mb|MB|kb|KB|gb|GB|tb|TB|T|G|M|K|%"
+)
 _CONTINUOUS_RANGES = (
     "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3021-\u3029\u3040-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
     "\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f"
@@ -43,19 +48,34 @@ _E = re.escape
 _PREFIX = re.compile(rf"§|%|=|—|–|\+(?![0-9])|\.\.+|[{_E(_PUNCTUATION + _QUOTES + _CURRENCY)}{_ICONS}]")
 _SUFFIX = re.compile(
     rf"(?:['’][sS]|—|–|\.\.+|[{_E(_PUNCTUATION + _QUOTES)}{_ICONS}]"
-    rf"|(?<=[0-9])(?:\+|[{_E(_CURRENCY)}]|{_UNITS})|(?<=°[FfCcKk])\.|(?<=[0-9a-zß-öø-ÿ%²\-+{_E(_QUOTES)}])\.|(?<=[A-Z][A-Z])\.)\Z"
+    rf"|(?<=[0-9])(?:\+|[{_E(_CURRENCY)}]|{_UNITS})|(?<=°[FfCcKk])\.|(?<=[^\W_A-ZÀ-ÖØ-Þ])\.|(?<=[%²\-+{_E(_PUNCTUATION + _QUOTES)}])\."
+    r"|(?<=[A-Z][A-Z])\.)\Z"
 )
 _INFIX = re.compile(
     rf"\.\.+|…|[{_ICONS}]|(?<=[0-9])[+\-*^](?=[0-9\-])|(?<=[a-zß-öø-ÿ{_E(_QUOTES)}])\.(?=[A-ZÀ-ÖØ-Þ{_E(_QUOTES)}])"
-    r"|(?<=[^\W\d_]),(?=[^\W\d_])|(?<=[^\W\d_])(?:---|--|——|-|–|—|~)(?=[^\W\d_])|(?<=[^\W_])[:<>=/](?=[^\W\d_])"
-    rf"|(?<=[{_CONTINUOUS_RANGES}])(?=[{_CONTINUOUS_RANGES}])"
+    r"|(?<=[^\W\d_]),(?=[^\W\d_])|(?<=[^\W_])(?:---|--|——|-|–|—|~)(?=[^\W\d_])|(?<=[^\W_])[:<>=/](?=[^\W\d_])"
 )
-_URL = re.compile(r"(?:[a-z]{2,9}://|www\.)\S+\w/?|[\w.+-]+@[\w-]+(?:\.[\w-]+)+|(?:[\w-]+\.)+(?:com|org|net|edu|gov|io|co|info|uk|de|fr|ru)(?:/\S*)?", re.I)
+_URL = re.compile(
+    r"(?:[a-z]{2,9}://|www\.)\S+\w/?|[\w.+-]+@[\w-]+(?:\.[\w-]+)+|(?:[\w-]+\.)+(?:com|org|net|edu|gov|io|co|info|uk|de|fr|ru)(?:/\S*)?",
+    re.I,
+)
 _CONTRACTION = re.compile(r"(?i)(.+)(n['’]t|['’](?:ll|ve|re|m|d))")
 _ABBREVIATIONS = frozenset(
-    "Mr. Mrs. Ms. Dr. St. Mt. Jr. Sr. Co. Corp. Inc. Ltd. Bros. Prof. Gen. Gov. Rep. Rev. Sen. Messrs. Adm. vs. v.s. e.g. E.g. i.e. I.e. a.m. p.m. "
-    "Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. Ph.D. D.C. U.S. N.Y. 'Cause 'em 'cause".split()
-)
+    re.findall(
+        r"\S+",
+        "Mr. Mrs. Ms. Dr. St. Mt. Jr. Sr. Co. Corp. Inc. Ltd. Bros. Prof. Gen. Gov. Rep. Rev. Sen. Messrs. Adm. vs. v.s. e.g. E.g. i.e. I.e. "
+        "a.m. p.m. Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. Ph.D. D.C. U.S. N.Y. 'Cause 'em 'cause",
+    )
+) | {f"{letter}." for letter in "abcdefghijklmnopqrstuvwxyz"}
+_EXCEPTIONS = {
+    **{chunk: (chunk[0], chunk[1:]) for chunk in ("im", "Im", "id", "Id")},
+    **{chunk: (chunk[:3], chunk[3:]) for chunk in ("cannot", "Cannot", "gonna", "Gonna", "gotta", "Gotta")},
+    **{
+        chunk: (chunk[:-2], chunk[-2:])
+        for chunk in ("dont", "Dont", "doesnt", "didnt", "isnt", "wasnt", "cant", "couldnt", "wouldnt", "shouldnt")
+    },
+    **{chunk: (chunk,) for chunk in (*_ABBREVIATIONS, "and/or")},
+}
 _REMEMBERED_CHUNKS = 1 << 18
 
 
@@ -77,23 +97,20 @@ _chunks = _Chunks()
 def words(text: str) -> list[str]:
     """The tokens of `text` in order, punctuation marks included, case kept; no token is empty or holds white space.
 
-    Source: the algorithm in spaCy's documentation ("How spaCy's tokenizer works") with its English rules. Deviations: most of its list of
-    exceptions (emoticons, slang) is left out, and each character of a script written without spaces is a token.
+    Source: the algorithm in spaCy's documentation ("How spaCy's tokenizer works") with its English rules. Deviation: most of its list of
+    exceptions (emoticons, slang) is left out. Chunks of a script written without spaces are split at punctuation only, as it does.
     """
     remembered = _chunks
     return [token for chunk in text.split() for token in remembered[chunk]]
 
 
 def _tokenize_chunk(chunk: str) -> Iterator[str]:
-    if chunk.isalpha() and chunk.isascii():
-        yield chunk
-        return
     tail: list[str] = []
-    while chunk and chunk not in _ABBREVIATIONS:
+    while chunk and chunk not in _EXCEPTIONS:
         if prefix := _PREFIX.match(chunk):
             yield prefix[0]
             chunk = chunk[prefix.end() :]
-            if not chunk or chunk in _ABBREVIATIONS:
+            if not chunk or chunk in _EXCEPTIONS:
                 break
         if suffix := _SUFFIX.search(chunk, max(0, len(chunk) - 64)):
             if suffix.start() > 0:
@@ -110,7 +127,9 @@ def _tokenize_chunk(chunk: str) -> Iterator[str]:
 
 
 def _tokenize_core(core: str) -> Iterator[str]:
-    if core in _ABBREVIATIONS or _URL.fullmatch(core):
+    if core in _EXCEPTIONS:
+        yield from _EXCEPTIONS[core]
+    elif _URL.fullmatch(core):
         yield core
     elif contraction := _CONTRACTION.fullmatch(core):
         yield from _split_infixes(contraction[1])
