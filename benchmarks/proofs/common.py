@@ -1,0 +1,121 @@
+"""What the proofs share: the table of figures, sabotage, arguments, and running `caravan` as a user does."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[2]
+SHARED = PROJECT.parent / "shared"
+DEMO_RECIPE = PROJECT / "flows" / "recipes" / "demo.yaml"
+TEST_RECIPE = PROJECT / "flows" / "recipes" / "test.yaml"
+
+
+@dataclass
+class Proof:
+    """Collects the figures of one proof; `finish()` ends the process with 0 only when each holds and every sabotage was caught."""
+
+    number: int
+    title: str
+    started_at_s: float = field(default_factory=time.monotonic)
+    failures: list[str] = field(default_factory=list)
+    n_checks: int = 0
+
+    def __post_init__(self) -> None:
+        print(f"proof {self.number}: {self.title}", flush=True)
+
+    def check(self, name: str, figure: Any, asked: str, ok: bool) -> bool:
+        """Print one figure beside what is asked."""
+        self.n_checks += 1
+        print(f"  {'ok  ' if ok else 'FAIL'}  {name:<58} {figure!s:>24}   asked {asked}", flush=True)
+        if not ok:
+            self.failures.append(name)
+        return ok
+
+    def note(self, name: str, figure: Any) -> None:
+        """Print a figure of which nothing is asked."""
+        print(f"        {name:<58} {figure!s:>24}", flush=True)
+
+    def sabotage(self, name: str, caught: bool, how: str) -> None:
+        """Record whether the proof's own test noticed a deliberate breach."""
+        self.check(f"sabotage: {name}", "caught" if caught else "passed", f"caught ({how})", caught)
+
+    def finish(self) -> None:
+        """Print the verdict and exit."""
+        seconds = time.monotonic() - self.started_at_s
+        verdict = "holds" if not self.failures else f"FAILS: {', '.join(self.failures)}"
+        print(f"proof {self.number} {verdict} ({self.n_checks - len(self.failures)} of {self.n_checks} checks, {seconds:.0f} s)", flush=True)
+        sys.exit(1 if self.failures else 0)
+
+
+def arguments(description: str, *, recipe: Path = DEMO_RECIPE) -> argparse.Namespace:
+    """The arguments that every proof takes: --recipe, --corpus, --shards, --seed (the Makefile's RECIPE= CORPUS= SHARDS= SEED=)."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--recipe", type=Path, default=recipe, help="recipe file to prove it on")
+    parser.add_argument("--corpus", type=Path, default=None, help="folder of raw files, in place of the recipe's usual raw_root")
+    parser.add_argument("--shards", type=Path, default=None, help="folder of token shards, where the proof takes one")
+    parser.add_argument("--seed", type=int, default=None, help="seed of what the proof draws; printed")
+    found = parser.parse_args()
+    if found.seed is None:
+        found.seed = int.from_bytes(os.urandom(3), "big")
+    print(f"seed {found.seed}, recipe {found.recipe}", flush=True)
+    return found
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished command."""
+
+    code: int
+    output: str
+    wall_s: float
+
+
+def caravan(arguments: Sequence[str], *, env: Mapping[str, str] | None = None, timeout_s: float = 1800, check: bool = True) -> Finished:
+    """Run `caravan …` as a user does, its output kept. Raises RuntimeError with the end of the output when it fails and `check` is set."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "caravan"), *arguments],
+        cwd=PROJECT,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout_s,
+    )
+    wall_s = time.monotonic() - started
+    if check and done.returncode != 0:
+        raise RuntimeError(f"caravan {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+    return Finished(done.returncode, done.stdout, wall_s)
+
+
+@contextmanager
+def work_folder(name: str) -> Iterator[Path]:
+    """A folder for the length of a proof; kept where CARAVAN_PROOF_DIR says, else removed."""
+    kept = os.environ.get("CARAVAN_PROOF_DIR")
+    if kept:
+        folder = Path(kept) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    else:
+        with tempfile.TemporaryDirectory(prefix=f"caravan-{name}-") as temporary:
+            yield Path(temporary)
+
+
+def raises(action: Callable[[], object], kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    """Whether `action` raises one of `kinds`."""
+    try:
+        action()
+    except kinds:
+        return True
+    return False
