@@ -53,7 +53,8 @@ class Proof:
         """Print the verdict and exit."""
         seconds = time.monotonic() - self.started_at_s
         verdict = "holds" if not self.failures else f"FAILS: {', '.join(self.failures)}"
-        print(f"proof {self.number} {verdict} ({self.n_checks - len(self.failures)} of {self.n_checks} checks, {seconds:.0f} s)", flush=True)
+        held = self.n_checks - len(self.failures)
+        print(f"proof {self.number} {verdict} ({held} of {self.n_checks} checks, {seconds:.0f} s)", flush=True)
         sys.exit(1 if self.failures else 0)
 
 
