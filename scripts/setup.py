@@ -179,18 +179,25 @@ def fill_venv(python: Path) -> None:
     run(check, missing="The installed packages do not fit together.", remedy="Run `make clean` and try again; else `make lock`.", env=env)
 
 
+def venv_is_usable(version: str | None, made_at: str | None, required_version: str | None) -> bool:
+    """Whether an environment can be kept and only brought up to date.
+
+    Not when its Python does not run (`version` is None), is none of those accepted, or is another than the required one up to the minor
+    version; nor when it was made at another path, as its scripts name the place where they were made.
+    """
+    if version is None or made_at not in (None, str(VENV)):
+        return False
+    minor = version.split(".")[:2]
+    return minor == required_version.split(".")[:2] if required_version else tuple(map(int, minor)) in PYTHON_VERSIONS
+
+
 def set_up_venv(python: str, *, require_this_python: bool) -> None:
     """.venv holds exactly what requirements.txt locks. Nothing is done when its stamp says so."""
     own_version = ".".join(map(str, sys.version_info[:3]))
     python_in_venv = VENV / "bin" / "python"
     version = venv_version(python_in_venv)
     stamp = json.loads(STAMP.read_text()) if STAMP.is_file() else {}
-    wanted = own_version.rpartition(".")[0] if require_this_python else None
-    usable = version is not None and (
-        version.rpartition(".")[0] == wanted if wanted else tuple(map(int, version.split(".")[:2])) in PYTHON_VERSIONS
-    )
-    if stamp.get("path", str(VENV)) != str(VENV):  # the project was copied or moved: the scripts in .venv/bin name the old place
-        usable = False
+    usable = venv_is_usable(version, stamp.get("path"), own_version if require_this_python else None)
     if usable and version is not None and stamp.get("key") == setup_key(version):
         return
     started_s = time.monotonic()

@@ -50,6 +50,23 @@ def test_key_follows_lock_and_python(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len({first, second, setup.setup_key("3.11.7")}) == 3
 
 
+@pytest.mark.parametrize(
+    ("version", "made_at", "required", "usable"),
+    [
+        ("3.11.7", None, None, True),  # made by hand, or by a set-up that did not end
+        ("3.12.1", str(setup.VENV), None, True),
+        ("3.12.1", str(setup.VENV), "3.12.4", True),
+        ("3.12.1", str(setup.VENV), "3.11.7", False),  # another Python was asked for
+        ("3.10.9", str(setup.VENV), None, False),
+        (None, str(setup.VENV), None, False),  # its Python was removed from the machine
+        ("3.11.7", "/elsewhere/.venv", None, False),  # the project was copied or moved
+    ],
+)
+def test_which_environment_is_kept(version: str | None, made_at: str | None, required: str | None, usable: bool) -> None:
+    """An environment is kept exactly when its Python runs, is the right one, and was made where it is."""
+    assert setup.venv_is_usable(version, made_at, required) is usable
+
+
 def test_failed_command_shows_output_and_remedy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that fails prints what is missing, the command's own words and what to do; status 1, no traceback."""
 
