@@ -1,0 +1,146 @@
+"""A run: `runs/<name>/` in the store, a small file that points at artifacts, with the run's metrics, logs and report beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import yaml
+
+from storage.artifact import Manifest, find
+from storage.errors import ConfigError, IntegrityError
+from storage.store import Store
+
+FORMAT = 1
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
+
+State = Literal["new", "running", "finished", "failed", "partial"]
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """An artifact by name."""
+
+    stage: str
+    fingerprint: str
+    digest: str
+
+    @staticmethod
+    def to(manifest: Manifest) -> Pointer:
+        """The pointer to a manifest."""
+        return Pointer(manifest.stage, manifest.fingerprint, manifest.digest)
+
+
+@dataclass
+class Run:
+    """What `runs/<name>/run.json` holds. `artifacts` by key (`ingest/web`); recipe and execution are the resolved ones."""
+
+    store: Store
+    name: str
+    recipe: dict[str, Any] = field(default_factory=dict)
+    execution: dict[str, Any] = field(default_factory=dict)
+    state: State = "new"
+    artifacts: dict[str, Pointer] = field(default_factory=dict)
+    started_at_s: float | None = None
+    ended_at_s: float | None = None
+    host: str = ""
+    pid: int = 0
+    flow_run: str = ""
+    error: str = ""
+
+    @property
+    def root(self) -> str:
+        """The run's folder in the store."""
+        return f"runs/{self.name}"
+
+    def save(self) -> None:
+        """Write run.json, and the recipe and the execution as YAML beside it."""
+        values = {key: value for key, value in asdict(self).items() if key not in ("store", "name")}
+        self.store.write(
+            f"{self.root}/run.json", json.dumps({"format": FORMAT, "name": self.name, **values}, indent=1, sort_keys=True).encode()
+        )
+
+    def begin(self, recipe: dict[str, Any], execution: dict[str, Any], flow_run: str) -> None:
+        """The run is running, here, with these files."""
+        self.recipe, self.execution, self.flow_run = recipe, execution, flow_run
+        self.state, self.started_at_s, self.ended_at_s, self.error = "running", time.time(), None, ""
+        self.host, self.pid = socket.gethostname(), os.getpid()
+        for name, value in (("recipe", recipe), ("execution", execution)):
+            self.store.write(f"{self.root}/{name}.yaml", yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode())
+        self.save()
+
+    def end(self, state: State, error: str = "") -> None:
+        """The run has ended."""
+        self.state, self.ended_at_s, self.error = state, time.time(), error
+        self.save()
+
+    def point(self, key: str, manifest: Manifest) -> bool:
+        """Let `key` point at an artifact; returns whether it pointed elsewhere before. Does not save."""
+        pointer = Pointer.to(manifest)
+        changed = self.artifacts.get(key) != pointer
+        self.artifacts[key] = pointer
+        return changed
+
+    def manifest(self, key: str) -> Manifest | None:
+        """The manifest that `key` points at, or None. Raises IntegrityError."""
+        pointer = self.artifacts.get(key)
+        return None if pointer is None else find(self.store, pointer.stage, pointer.fingerprint)
+
+    def need(self, key: str) -> Manifest:
+        """The manifest that `key` points at. Raises ConfigError when the run has none yet."""
+        if found := self.manifest(key):
+            return found
+        raise ConfigError(f"run {self.name} has no {key} yet: caravan run --to {key.partition('/')[0]}")
+
+    def manifests(self, stage: str) -> dict[str, Manifest]:
+        """Every manifest of a stage by label (`web` for `ingest/web`)."""
+        keys = [key for key in self.artifacts if key.partition("/")[0] == stage]
+        return {key.partition("/")[2]: found for key in sorted(keys) if (found := self.manifest(key))}
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it says that it runs, and its process on this machine does; on another machine, whether it says so."""
+        if self.state != "running":
+            return False
+        if self.host != socket.gethostname():
+            return True
+        return os.path.exists(f"/proc/{self.pid}") if os.path.isdir("/proc") else True
+
+
+def open_run(store: Store, name: str) -> Run:
+    """The run of that name, or a new one. Raises ConfigError for a name that is none, IntegrityError for a damaged file."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"run name {name!r}: letters, digits, dot, dash and underscore, at most 100")
+    path = f"runs/{name}/run.json"
+    try:
+        raw = json.loads(store.read(path))
+        if raw.pop("format") != FORMAT or raw.pop("name") != name:
+            raise ValueError("another format or name")
+        return Run(store, name, **{**raw, "artifacts": {key: Pointer(**value) for key, value in raw["artifacts"].items()}})
+    except FileNotFoundError:
+        return Run(store, name)
+    except (ValueError, TypeError, KeyError) as error:
+        raise IntegrityError(path, expected="a run", actual=str(error)) from error
+
+
+def existing_run(store: Store, name: str) -> Run:
+    """The run of that name. Raises ConfigError, naming those that there are."""
+    run = open_run(store, name)
+    if run.state == "new":
+        names = ", ".join(store.list_dirs("runs")) or "none"
+        raise ConfigError(f"no run {name!r} in {store.uri}; there are: {names}")
+    return run
+
+
+def all_runs(store: Store) -> Iterator[Run]:
+    """Every run of a store, by name."""
+    for name in store.list_dirs("runs"):
+        run = open_run(store, name)
+        if run.state != "new":
+            yield run

@@ -1,0 +1,259 @@
+"""The walk over the graph: what is fresh, what is not and by which field, what is asked for, what runs.
+
+One graph (`flows/data_to_checkpoint.py`) is walked in three ways: to run it, to say what would run (dry run), to say how things stand
+(status). What does not exist yet is `Pending`, so the walk goes on behind it. RULE 11.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from flows.runs import Run
+from storage.artifact import Manifest, find, identity
+from storage.errors import ConfigError
+from storage.store import Store
+
+# In the order of the path: `--from` and `--to` mean places in this list.
+STAGES = (
+    "snapshot",
+    "ingest",
+    "dedup",
+    "quality",
+    "domains",
+    "select",
+    "train_tokenizer",
+    "tokenize",
+    "build_tasks",
+    "mix",
+    "pretrain",
+    "extend_context",
+    "anneal",
+    "export",
+    "evaluate",
+    "report",
+)
+SHOWN_FIELDS = 3
+SHOWN_VALUE_CHARS = 60
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A node of the graph: its `name` on the command line, the `module` whose `run` makes the artifact, where that runs.
+
+    here: the module's `run` in the flow's process, its groups in workers. child: all of it in a worker. torchrun: under the launcher.
+    """
+
+    name: str
+    module: str
+    where: Literal["here", "child", "torchrun"] = "here"
+    run: str = "run"
+    prefix: str = ""  # of the module's NAME and VERSION, where one module makes two artifacts
+
+    @property
+    def artifact(self) -> str:
+        """The stage's name in the store."""
+        return str(constants(self.module)[f"{self.prefix}NAME"])
+
+    @property
+    def version(self) -> int:
+        """Bumped by a person when the stage's output changes for the same input."""
+        return int(constants(self.module)[f"{self.prefix}VERSION"])
+
+
+def constants(module: str) -> dict[str, Any]:
+    """The literal constants of a module, read from its source: a stage's name and version must not cost the import of torch."""
+    if module not in _CONSTANTS:
+        spec = importlib.util.find_spec(module)
+        assert spec is not None, f"no module {module}"
+        assert spec.origin is not None, f"no source of {module}"
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        found = {}
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Constant):
+                found[node.targets[0].id] = node.value.value
+        _CONSTANTS[module] = found
+    return _CONSTANTS[module]
+
+
+_CONSTANTS: dict[str, dict[str, Any]] = {}
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An artifact that does not exist yet: of which stage, and why, as the field or input that differs."""
+
+    stage: str
+    key: str
+    reason: str
+
+
+Artifact = Manifest | Pending
+State = Literal["fresh", "stale", "ran", "again"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """An artifact that is asked for."""
+
+    stage: Stage
+    key: str
+    config: BaseModel
+    inputs: Mapping[str, Manifest]
+    fingerprint: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What the walk found at one artifact. `reason` is empty when it is fresh; `asked` says whether the walk may run it."""
+
+    key: str
+    stage: str
+    state: State
+    reason: str
+    asked: bool
+    manifest: Manifest | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for: from a stage to a stage (both included), and whether fresh ones execute again."""
+
+    first: str = STAGES[0]
+    last: str = STAGES[-1]
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        for stage in (self.first, self.last):
+            if stage not in STAGES:
+                raise ConfigError(f"no stage {stage!r}; the stages are: {', '.join(STAGES)}")
+        if STAGES.index(self.first) > STAGES.index(self.last):
+            raise ConfigError(f"nothing to do: {self.first} comes after {self.last}")
+
+    def includes(self, stage: str) -> bool:
+        """Whether `stage` is asked for."""
+        return STAGES.index(self.first) <= STAGES.index(stage) <= STAGES.index(self.last)
+
+
+Perform = Callable[[Sequence[Job]], Sequence[Manifest]]
+Again = Callable[[Job, Manifest], None]
+
+
+@dataclass
+class Walk:
+    """Visits the artifacts in the graph's order. Without `perform` nothing runs and nothing is written.
+
+    `perform(jobs)` makes the artifacts of one stage; `again(job, standing)` executes one that stands and compares (RULE 11).
+    """
+
+    store: Store
+    raw: Store
+    run: Run
+    asked: Asked = field(default_factory=Asked)
+    perform: Perform | None = None
+    again: Again | None = None
+    visits: list[Visit] = field(default_factory=list)
+
+    def __call__(self, stage: Stage, config: BaseModel, inputs: Mapping[str, Artifact], label: str = "") -> Artifact:
+        """The artifact of a stage, run if it has to be and may be. `label` tells apart several artifacts of one stage."""
+        return self.each(stage, {label: config}, inputs)[label]
+
+    def each(self, stage: Stage, configs: Mapping[str, BaseModel], inputs: Mapping[str, Artifact]) -> dict[str, Artifact]:
+        """Several artifacts of one stage that have the same inputs, by label; those that have to run, run together."""
+        found: dict[str, Artifact] = {}
+        jobs: dict[str, Job] = {}
+        for label, config in configs.items():
+            key = f"{stage.artifact}/{label}" if label else stage.artifact
+            result = self._look(stage, config, inputs, key)
+            if isinstance(result, Job):
+                jobs[label] = result
+            else:
+                found[label] = result
+        for (label, job), manifest in zip(jobs.items(), self.perform(list(jobs.values())) if self.perform and jobs else (), strict=True):
+            found[label] = self._visited(job, "ran", "", manifest)
+        return {label: found[label] for label in configs}
+
+    def _look(self, stage: Stage, config: BaseModel, inputs: Mapping[str, Artifact], key: str) -> Manifest | Pending | Job:
+        asked = self.asked.includes(stage.name)
+        pending = {name: value for name, value in inputs.items() if isinstance(value, Pending)}
+        ready = {name: value for name, value in inputs.items() if isinstance(value, Manifest)}
+        if pending:
+            self._refuse_unasked(stage, pending, asked)
+            name, first = next(iter(pending.items()))
+            return self._pending(stage, key, f"input {name}: {first.reason}", asked)
+        fingerprint, payload = identity(stage.artifact, stage.version, config, {name: value.digest for name, value in ready.items()})
+        job = Job(stage, key, config, ready, fingerprint, payload)
+        if standing := find(self.store, stage.artifact, fingerprint):
+            if asked and self.asked.force and self.again is not None:
+                self.again(job, standing)
+                return self._visited(job, "again", "", standing)
+            return self._visited(job, "fresh", "", standing)
+        if asked and self.perform is not None:
+            return job
+        return self._pending(stage, key, self._why(job), asked)
+
+    def _refuse_unasked(self, stage: Stage, pending: Mapping[str, Pending], asked: bool) -> None:
+        """RULE 11: a stage that is asked for does not run on inputs that are stale and not asked for."""
+        for name, value in pending.items():
+            if asked and not self.asked.includes(value.stage) and STAGES.index(value.stage) < STAGES.index(self.asked.first):
+                raise ConfigError(f"{stage.name}: its input {name} is stale ({value.reason}); run it too: --from {value.stage}")
+
+    def _visited(self, job: Job, state: State, reason: str, manifest: Manifest) -> Manifest:
+        changed = self.run.point(job.key, manifest)
+        if changed and self.perform is not None:
+            self.run.save()
+        self.visits.append(Visit(job.key, job.stage.name, state, reason, self.asked.includes(job.stage.name), manifest))
+        return manifest
+
+    def _pending(self, stage: Stage, key: str, reason: str, asked: bool) -> Pending:
+        self.visits.append(Visit(key, stage.name, "stale", reason, asked, None))
+        return Pending(stage.name, key, reason)
+
+    def _why(self, job: Job) -> str:
+        previous = self.run.manifest(job.key)
+        if previous is None:
+            return "not made yet"
+        return "; ".join(differences(previous.payload, job.payload, job.stage.name)) or "its artifact is gone"
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], stage: str) -> list[str]:
+    """What differs between two payloads of a stage: `select.thresholds.web.min_x: 50 → 60`, `input clusters: digest changed`."""
+    lines = []
+    if before["version"] != now["version"]:
+        lines.append(f"{stage} version: {before['version']} → {now['version']}")
+    fields = [f"{stage}{path}: {old} → {new}" for path, old, new in _changed(before["config"], now["config"], "")]
+    lines += fields[:SHOWN_FIELDS] + ([f"and {len(fields) - SHOWN_FIELDS} more fields"] if len(fields) > SHOWN_FIELDS else [])
+    old, new = before["inputs"], now["inputs"]
+    lines += [f"input {name}: new" for name in sorted(new.keys() - old.keys())]
+    lines += [f"input {name}: no longer there" for name in sorted(old.keys() - new.keys())]
+    lines += [f"input {name}: digest changed" for name in sorted(old.keys() & new.keys()) if old[name] != new[name]]
+    return lines
+
+
+def _changed(before: Any, now: Any, path: str) -> list[tuple[str, str, str]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*before, *(key for key in now if key not in before)]
+        return [row for key in keys for row in _changed(before.get(key, _ABSENT), now.get(key, _ABSENT), f"{path}.{key}")]
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return [row for n, (old, new) in enumerate(zip(before, now, strict=True)) for row in _changed(old, new, f"{path}[{n}]")]
+    return [] if before == now else [(path, _shown(before), _shown(now))]
+
+
+class _Absent:
+    """Stands for a field that one side does not have."""
+
+
+_ABSENT = _Absent()
+
+
+def _shown(value: Any) -> str:
+    text = "absent" if value is _ABSENT else repr(value)
+    return text if len(text) <= SHOWN_VALUE_CHARS else text[: SHOWN_VALUE_CHARS - 1] + "…"
