@@ -1,18 +1,57 @@
-"""Stage `quality`: signals beside the documents."""
+"""Stage `quality`: signals beside the documents. It measures; select decides.
+
+Files: `<source>/part-*.parquet` (schema: `score.signals_schema`), and with a classifier `quality.bin`, `trained_clusters` (sorted 16-byte ids of
+the clusters that trained it, which have no quality_score) and `validation.json` (accuracy and AUC on whole sources kept out).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from pipeline.partitions import RunGroups, map_groups
-from pipeline.quality.config import Config, resolve_files
-from storage.artifact import Manifest
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.classifier_steps import (
+    Trained,
+    check_sources,
+    label_step,
+    open_model,
+    part_groups,
+    train_step,
+    trained_clusters,
+    trained_files,
+    validation_texts,
+)
+from pipeline.documents import read_beside, read_documents
+from pipeline.exact_copies import ask_steps, fill_step, wanted_files, write_scored
+from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
+from pipeline.quality.classifier import POSITIVE, auc, line_of, quality_classifier, scores
+from pipeline.quality.config import Config, DatatroveFilter, QualityClassifier, resolve_files
+from pipeline.quality.datatrove_blocks import block_class, build
+from pipeline.quality.dirty_words import read_lists
+from pipeline.quality.eval_overlap import task_ngrams
+from pipeline.quality.score import Scorer
+from pipeline.quality.view import FUNCTION_WORD, ratio, view
+from storage.artifact import FileEntry, Manifest, read_entry
 from storage.store import Store
 
 NAME = "quality"
 VERSION = 1
-__all__ = ["NAME", "VERSION", "Config", "resolve_files", "run"]
+__all__ = ["NAME", "VERSION", "Config", "check_config", "resolve_files", "run"]
+
+
+def check_config(config: Config, inputs: Mapping[str, Manifest] | None = None) -> None:
+    """Raises ConfigError for what no validator of the model can see: datatrove blocks and, given the inputs, names of sources."""
+    for item in config.datatrove_filters:
+        block_class(item)
+    if config.classifier is not None and inputs is not None:
+        check_sources(quality_classifier(config.classifier), inputs)
 
 
 def run(
@@ -24,5 +63,123 @@ def run(
     run_groups: RunGroups = map_groups,
     info: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Score every document. `inputs`: `documents.<source>`, `clusters`. `raw` is raw_root; `config` comes from `resolve_files`."""
-    raise NotImplementedError("being written")
+    """Score every document. `inputs`: `documents.<source>`, `clusters`. `raw` is raw_root; `config` comes from `resolve_files`.
+
+    Raises ConfigError before any work for a datatrove block or a source that is not there, and for a label without training text.
+    """
+    check_config(config, inputs)
+    ask, wanted = ask_steps(store, inputs, "exact_id")
+    steps = [ask, wanted, Step("tasks", lambda _: [0] if config.eval_tasks else [], partial(_collect_tasks, raw, config), final=False)]
+    if config.classifier is not None:
+        classifier = quality_classifier(config.classifier)
+        validate = Step("validate", lambda results: [trained_files(results)], partial(_validate, store, dict(inputs), config.classifier))
+        steps += [label_step(store, inputs, classifier), train_step(store, classifier), validate]
+    groups = part_groups(inputs)
+    score_all = Step("score", partial(_plan_scores, groups), partial(_score, store, raw, config, dict(inputs)), final=False)
+    steps += [score_all, fill_step(store, inputs)]
+    return run_stage(store=store, stage=NAME, version=VERSION, config=config, inputs=inputs, steps=steps, run_groups=run_groups, info=info)
+
+
+def _collect_tasks(raw: Store, config: Config, _: int, output: Output) -> None:
+    with output.create("task_ngrams") as file:
+        file.write(task_ngrams(raw, config.eval_tasks).astype("<u8").tobytes())
+
+
+@dataclass(frozen=True)
+class ScoreGroup:
+    """A partition of a source, and the files of earlier steps that scoring reads."""
+
+    source: str
+    part: int
+    wanted: FileEntry | None
+    tasks: FileEntry | None
+    trained: Trained | None
+
+
+def _plan_scores(groups: Sequence[tuple[str, int]], results: Results) -> list[ScoreGroup]:
+    wanted = wanted_files(results)
+    tasks = results["tasks"][0].files[0] if results["tasks"] else None
+    trained = trained_files(results) if "train" in results else None
+    return [ScoreGroup(source, part, wanted.get(part), tasks, trained) for source, part in groups]
+
+
+def _score(store: Store, raw: Store, config: Config, inputs: Mapping[str, Manifest], group: ScoreGroup, output: Output) -> None:
+    columns = ["id", "text", "url", "language", "language_probability"]
+    documents = read_documents(store, inputs[f"documents.{group.source}"], group.part, columns)
+    clusters = read_beside(store, inputs["clusters"], group.source, group.part, documents["id"], ["cluster_id", "exact_id"])
+    smallest = pc.equal(clusters["exact_id"], clusters["id"])
+    documents, cluster_ids = documents.filter(smallest), clusters["cluster_id"].filter(smallest).to_pylist()
+    scorer = _scorer(store, raw, config, output.attempt.root, group)
+    table = scorer.table(documents)
+    if group.trained is not None:
+        trained = trained_clusters(store, output.attempt.root, group.trained.clusters)
+        table = without_scores(table, [name in trained for name in cluster_ids])
+    write_scored(store, output, group.source, group.part, table, group.wanted)
+    output.counts["scored"] += table.num_rows
+
+
+def _scorer(store: Store, raw: Store, config: Config, root: str, group: ScoreGroup) -> Scorer:
+    tasks = None if group.tasks is None else np.frombuffer(read_entry(store, root, group.tasks), "<u8").astype(np.uint64)
+    return Scorer(
+        config=config,
+        dirty_words=read_lists(raw, config.dirty_words) if config.dirty_words else None,
+        blocks={f"datatrove_{item.name}": _block(item.model_dump_json()) for item in config.datatrove_filters},
+        model=None if group.trained is None else open_model(store, root, group.trained.model),
+        task_ngrams=tasks,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _block(wanted: str) -> Any:
+    """A datatrove block, made once a process (URLFilter takes seconds and 800 MB)."""
+    return build(DatatroveFilter.model_validate_json(wanted))
+
+
+def without_scores(table: pa.Table, trained: Sequence[bool]) -> pa.Table:
+    """The table with a null quality_score where the document's cluster trained the model."""
+    place = table.schema.get_field_index("quality_score")
+    kept = pc.if_else(pa.array(trained, pa.bool_()), pa.scalar(None, pa.float32()), table["quality_score"])
+    return table.set_column(place, table.schema.field(place), kept)
+
+
+def _validate(store: Store, inputs: Mapping[str, Manifest], config: QualityClassifier, trained: Trained, output: Output) -> None:
+    root = output.attempt.root
+    model, clusters = open_model(store, root, trained.model), trained_clusters(store, root, trained.clusters)
+    found = dict[str, dict[str, Any]]()
+    for source, label, texts in validation_texts(store, inputs, quality_classifier(config), clusters):
+        rows = found.setdefault(source, {"label": label, "scores": [], "stop_word_ratios": []})
+        views = [view(text) for text in texts]
+        rows["scores"] += scores(model, [line_of(seen.words, config.max_words) for seen in views])
+        rows["stop_word_ratios"] += [ratio(seen.count(FUNCTION_WORD), len(seen.words)) for seen in views]
+    with output.create("validation.json") as file:
+        file.write(json.dumps(validation_report(found), indent=1, sort_keys=True).encode())
+
+
+def validation_report(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Accuracy at 0.5 and AUC on the sources kept out, beside the AUC of the stop-word ratio; None where a side is empty. 4 decimals."""
+
+    def values(column: str, positive: bool) -> list[float]:
+        return [value for rows in found.values() if (rows["label"] == POSITIVE) == positive for value in rows[column]]
+
+    def rounded(value: float | None) -> float | None:
+        return None if value is None else round(value, 4)
+
+    def right(rows: Mapping[str, Any]) -> int:
+        return sum((value >= 0.5) == (rows["label"] == POSITIVE) for value in rows["scores"])
+
+    documents = sum(len(rows["scores"]) for rows in found.values())
+    return {
+        "documents": documents,
+        "accuracy": rounded(sum(map(right, found.values())) / documents) if documents else None,
+        "auc": rounded(auc(values("scores", True), values("scores", False))),
+        "stop_word_ratio_auc": rounded(auc(values("stop_word_ratios", True), values("stop_word_ratios", False))),
+        "sources": {
+            source: {
+                "label": rows["label"],
+                "documents": len(rows["scores"]),
+                "accuracy": rounded(right(rows) / len(rows["scores"])) if rows["scores"] else None,
+                "mean_score": rounded(float(np.mean(rows["scores"]))) if rows["scores"] else None,
+            }
+            for source, rows in sorted(found.items())
+        },
+    }

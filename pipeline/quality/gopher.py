@@ -1,0 +1,134 @@
+"""Gopher's quality and repetition signals. Rae et al., arXiv 2112.11446, section A1.1 and Table A1; measured as in datatrove 0.10.
+
+Deviations: n-grams are compared by 64-bit hashes of their words, where datatrove joins strings; an empty text has all signals 0 (datatrove
+divides by zero).
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from datatrove.pipeline.filters.gopher_quality_filter import STOP_WORDS
+from numpy.typing import NDArray
+
+from pipeline.quality.view import HAS_LETTER, LENGTH_SHIFT, NOT_SYMBOL, View, ratio
+
+COUNTS = ("gopher_word_count", "gopher_stop_words")
+TOP_NGRAMS, DUPLICATE_NGRAMS = (2, 3, 4), (5, 6, 7, 8, 9, 10)
+RATIOS = (
+    "gopher_mean_word_length",
+    "gopher_hash_ratio",
+    "gopher_ellipsis_ratio",
+    "gopher_bullet_line_ratio",
+    "gopher_ellipsis_line_ratio",
+    "gopher_alpha_word_ratio",
+    "gopher_duplicate_paragraph_ratio",
+    "gopher_duplicate_paragraph_char_ratio",
+    "gopher_duplicate_line_ratio",
+    "gopher_duplicate_line_char_ratio",
+    *(f"gopher_top_{n}gram_char_ratio" for n in TOP_NGRAMS),
+    *(f"gopher_duplicate_{n}gram_char_ratio" for n in DUPLICATE_NGRAMS),
+)
+HASH_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd: n-grams are polynomials in it, modulo 2^64
+_STOP_WORDS = frozenset(STOP_WORDS)
+_PARAGRAPH, _LINE = re.compile(r"\n{2,}"), re.compile(r"\n+")
+
+
+def quality_signals(view: View) -> dict[str, float]:
+    """Word count, mean length, symbols, bullets, ellipses, letters and stop words."""
+    text, n_words, lines = view.text, len(view.words), view.text.splitlines()
+    solid = view.facts[(view.facts & NOT_SYMBOL) != 0]
+    bullets = sum(line.lstrip().startswith(("•", "-")) for line in lines) if "-" in text or "•" in text else 0
+    has_ellipsis = "..." in text or "…" in text
+    return {
+        "gopher_word_count": len(solid),
+        "gopher_stop_words": len(_STOP_WORDS.intersection(view.words)),
+        "gopher_mean_word_length": ratio(int((solid >> LENGTH_SHIFT).sum()), len(solid)),
+        "gopher_hash_ratio": ratio(text.count("#"), n_words),
+        "gopher_ellipsis_ratio": ratio(text.count("...") + text.count("…"), n_words) if has_ellipsis else 0.0,
+        "gopher_bullet_line_ratio": ratio(bullets, len(lines)),
+        "gopher_ellipsis_line_ratio": ratio(sum(s.rstrip().endswith(("...", "…")) for s in lines), len(lines)) if has_ellipsis else 0.0,
+        "gopher_alpha_word_ratio": ratio(view.count(HAS_LETTER), n_words),
+    }
+
+
+def repetition_signals(view: View) -> dict[str, float]:
+    """Duplicate lines and paragraphs, characters in the most frequent and in repeated n-grams; all per element or character of the text."""
+    text = view.text
+    paragraphs, lines = _PARAGRAPH.split(text.strip()), _LINE.split(text)
+    n_paragraphs, paragraph_chars = duplicates(paragraphs)
+    n_lines, line_chars = duplicates(lines)
+    found = {
+        "gopher_duplicate_paragraph_ratio": ratio(n_paragraphs, len(paragraphs)),
+        "gopher_duplicate_paragraph_char_ratio": ratio(paragraph_chars, len(text)),
+        "gopher_duplicate_line_ratio": ratio(n_lines, len(lines)),
+        "gopher_duplicate_line_char_ratio": ratio(line_chars, len(text)),
+    }
+    return found | _ngram_signals(view.hashes, view.lengths, len(text))
+
+
+def duplicates(elements: list[str]) -> tuple[int, int]:
+    """How many elements were seen before in the list, and their characters."""
+    if len(set(elements)) == len(elements):
+        return 0, 0
+    seen = set[str]()
+    count = chars = 0
+    for element in elements:
+        if element in seen:
+            count += 1
+            chars += len(element)
+        else:
+            seen.add(element)
+    return count, chars
+
+
+def _ngram_signals(hashes: NDArray[np.uint64], lengths: NDArray[np.int64], chars: int) -> dict[str, float]:
+    ends = np.concatenate(([0], np.cumsum(lengths)))
+    found = {f"gopher_top_{n}gram_char_ratio": 0.0 for n in TOP_NGRAMS} | {
+        f"gopher_duplicate_{n}gram_char_ratio": 0.0 for n in DUPLICATE_NGRAMS
+    }
+    ngrams = hashes
+    for n in range(2, DUPLICATE_NGRAMS[-1] + 1):
+        if len(hashes) < n:
+            break
+        ngrams = ngrams[:-1] * HASH_BASE + hashes[n - 1 :]
+        order = np.argsort(ngrams, kind="stable")
+        ordered = ngrams[order]
+        same = ordered[1:] == ordered[:-1]
+        repeats = bool(same.any())
+        if n in TOP_NGRAMS:
+            found[f"gopher_top_{n}gram_char_ratio"] = ratio(_top_chars(order, same, ends, n), chars)
+        elif repeats:
+            found[f"gopher_duplicate_{n}gram_char_ratio"] = ratio(_repeated_chars(order, same, ends, n), chars)
+        if not repeats and n >= TOP_NGRAMS[-1]:
+            break  # longer n-grams repeat nothing either
+    return found
+
+
+def _top_chars(order: NDArray[np.int64], same: NDArray[np.bool_], ends: NDArray[np.int64], n: int) -> int:
+    """Characters (with the spaces between) of the most frequent n-gram, times its count; of equally frequent ones the first counts."""
+    starts = np.flatnonzero(np.concatenate(([True], ~same)))
+    counts = np.diff(np.append(starts, len(order)))
+    best = int(counts.max())
+    first = int(order[starts[counts == best]].min())
+    return (int(ends[first + n] - ends[first]) + n - 1) * best
+
+
+def _repeated_chars(order: NDArray[np.int64], same: NDArray[np.bool_], ends: NDArray[np.int64], n: int) -> int:
+    """Characters of repeated n-grams, walked from the left: a repeated one is counted and skipped as a whole, so none counts twice."""
+    inside = np.concatenate((same, [False])) | np.concatenate(([False], same))
+    group = np.cumsum(np.concatenate(([0], ~same)))
+    positions, groups = order[inside], group[inside]
+    by_position = np.argsort(positions)
+    seen = set[int]()
+    chars = following = 0
+    for position, key in zip(positions[by_position].tolist(), groups[by_position].tolist(), strict=True):
+        if position < following:
+            continue
+        if key in seen:
+            chars += int(ends[position + n] - ends[position])
+            following = position + n
+        else:
+            seen.add(key)
+    return chars

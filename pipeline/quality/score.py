@@ -1,0 +1,101 @@
+"""`score(document) -> signals`: every number that a quality rule may be about, from one tokenisation. No threshold is known here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.quality import c4, fineweb, gopher
+from pipeline.quality.classifier import line_of, scores
+from pipeline.quality.config import Config
+from pipeline.quality.datatrove_blocks import verdict
+from pipeline.quality.dirty_words import WordList, count_matches
+from pipeline.quality.eval_overlap import batches, overlaps
+from pipeline.quality.pii import pii_spans
+from pipeline.quality.view import FUNCTION_WORD, View, ratio, view
+from storage.tables import ID
+
+COUNTS = (*gopher.COUNTS, *c4.COUNTS)
+RATIOS = (*gopher.RATIOS, *c4.RATIOS, *fineweb.RATIOS, "stop_word_ratio")
+PII = pa.list_(pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32()), pa.field("kind", pa.string())]))
+
+
+def score(view: View) -> dict[str, float]:
+    """The heuristic signals of a document, by name (`COUNTS` whole numbers, `RATIOS` otherwise)."""
+    return {
+        **gopher.quality_signals(view),
+        **gopher.repetition_signals(view),
+        **c4.signals(view),
+        **fineweb.signals(view),
+        "stop_word_ratio": ratio(view.count(FUNCTION_WORD), len(view.words)),
+    }
+
+
+def signals_schema(config: Config) -> pa.Schema:
+    """Schema of the signals table, a row a document. Null: the recipe does not ask for it, or (quality_score) it trained the classifier."""
+    return pa.schema(
+        [
+            pa.field("id", ID, nullable=False),
+            pa.field("text_size_bytes", pa.int64(), nullable=False),  # UTF-8, unedited
+            *(pa.field(name, pa.int32(), nullable=False) for name in COUNTS),
+            *(pa.field(name, pa.float32(), nullable=False) for name in RATIOS),
+            pa.field("dirty_words", pa.int32()),  # matches in the list of the document's language
+            pa.field("dirty_word_ratio", pa.float32()),  # per word
+            pa.field("quality_score", pa.float32()),  # probability of the positive label
+            pa.field("eval_overlap", pa.int32()),  # 13-grams that occur in an evaluation task
+            *(pa.field(f"datatrove_{item.name}", pa.int32(), nullable=False) for item in config.datatrove_filters),
+            pa.field("pii", PII, nullable=False),  # UTF-8 byte offsets
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """All that scoring needs, opened: word lists by language, datatrove's blocks by signal, the quality model, the 13-grams of the tasks."""
+
+    config: Config
+    dirty_words: Mapping[str, WordList] | None = None
+    blocks: Mapping[str, Any] = field(default_factory=dict)
+    model: Any = None
+    task_ngrams: NDArray[np.uint64] | None = None
+
+    def table(self, documents: pa.Table) -> pa.Table:
+        """Signals of documents (columns id, text, url, language, language_probability), in their order. Every document is tokenised once."""
+        schema = signals_schema(self.config)
+        columns: dict[str, list[Any]] = {name: [] for name in schema.names}
+        lines = list[str]()
+        for row in documents.to_pylist():
+            seen = view(row["text"])
+            values = self._signals(row, seen)
+            for name, column in columns.items():
+                column.append(values.get(name))
+            if self.model is not None and self.config.classifier is not None:
+                lines.append(line_of(seen.words, self.config.classifier.max_words))
+        if lines:
+            columns["quality_score"] = scores(self.model, lines)
+        if self.task_ngrams is not None:
+            texts = batches(documents["text"].to_pylist())
+            columns["eval_overlap"] = [count for batch in texts for count in overlaps(batch, self.task_ngrams).tolist()]
+        return pa.table(columns, schema=schema)
+
+    def _signals(self, row: Mapping[str, Any], seen: View) -> dict[str, Any]:
+        text = seen.text
+        values: dict[str, Any] = {
+            **score(seen),
+            "id": row["id"],
+            "text_size_bytes": len(text.encode()),
+            "pii": [span._asdict() for span in pii_spans(text)],
+        }
+        if self.dirty_words is not None:
+            values["dirty_words"] = count_matches(text, self.dirty_words.get(row["language"]))
+            values["dirty_word_ratio"] = ratio(values["dirty_words"], len(seen.words))
+        for name, block in self.blocks.items():
+            values[name] = verdict(
+                block, **{k: row[k] for k in ("text", "url", "language", "language_probability")}, document=row["id"].hex()
+            )
+        return values
