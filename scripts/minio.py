@@ -24,17 +24,17 @@ from scripts.setup import minio_path
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 60.0
-START_TRIES = 3
 PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class Minio:
-    """A running server: its endpoint and the credentials of its owner."""
+    """A running server: its endpoint, the credentials of its owner, its process id."""
 
     endpoint: str
     access_key: str
     secret_key: str
+    pid: int
 
     def environment(self) -> dict[str, str]:
         """The variables by which `storage.Store`, s3fs and every AWS client find it."""
@@ -66,9 +66,11 @@ def _die_with_parent() -> Callable[[], None] | None:
     return before_exec
 
 
-def _free_port() -> int:
+def _available(port: int | None) -> int:
+    """`port`, or a free one. Raises OSError when the port is taken: a server that already answers there would pass for the one we start."""
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that ended a moment ago does not count as one
+        probe.bind((HOST, port or 0))
         return int(probe.getsockname()[1])
 
 
@@ -110,23 +112,18 @@ def _start(data: Path, port: int, user: str, password: str, log: Path) -> subpro
 def running_minio(folder: Path, *, port: int | None = None, user: str = "caravan", password: str | None = None) -> Iterator[Minio]:
     """A server that keeps its data under `folder`, listens on loopback only, and is gone when the block or this process ends.
 
-    Raises FileNotFoundError when the server was not built (`make setup`), RuntimeError when it does not start.
+    Raises FileNotFoundError when the server was not built (`make setup`), OSError when `port` is taken, RuntimeError when the server
+    does not start.
     """
     if not minio_path().is_file():
         raise FileNotFoundError(f"the MinIO server is not at {minio_path()}: run `make setup`")
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     secret = password or secrets.token_hex(16)
-    for attempt in range(1, START_TRIES + 1):
-        chosen = port or _free_port()
-        try:
-            process = _start(data, chosen, user, secret, folder / "minio.log")
-            break
-        except RuntimeError:
-            if port or attempt == START_TRIES:  # another process can take a free port before the server does; a given one stays given
-                raise
+    chosen = _available(port)
+    process = _start(data, chosen, user, secret, folder / "minio.log")
     try:
-        yield Minio(f"http://{HOST}:{chosen}", user, secret)
+        yield Minio(f"http://{HOST}:{chosen}", user, secret, process.pid)
     finally:
         process.terminate()
         try:
@@ -153,6 +150,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9000, help="the port on 127.0.0.1")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        options.port = _available(options.port)
+    except OSError as error:
+        parser.exit(1, f"port {options.port}: {error.strerror}. Choose another: python -m scripts.minio --port N\n")
     with running_minio(options.folder, port=options.port, password=_kept_password(options.folder / "password.json")) as server:
         server.create_bucket("caravan")
         print("# MinIO serves the bucket s3://caravan until Ctrl-C. In another shell, first:")
