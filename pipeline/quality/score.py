@@ -56,7 +56,7 @@ def signals_schema(config: Config) -> pa.Schema:
 
 @dataclass(frozen=True)
 class Scorer:
-    """All that scoring needs, opened: word lists by language, datatrove's blocks by signal, the quality model, the 13-grams of the tasks."""
+    """All that scoring needs, opened: word lists by language, datatrove's blocks by signal, the quality model, the tasks' 13-grams."""
 
     config: Config
     dirty_words: Mapping[str, WordList] | None = None
@@ -65,7 +65,7 @@ class Scorer:
     task_ngrams: NDArray[np.uint64] | None = None
 
     def table(self, documents: pa.Table) -> pa.Table:
-        """Signals of documents (columns id, text, url, language, language_probability), in their order. Every document is tokenised once."""
+        """Signals of documents (columns id, text, url, language, language_probability), in their order. One tokenisation each."""
         schema = signals_schema(self.config)
         columns: dict[str, list[Any]] = {name: [] for name in schema.names}
         lines = list[str]()
