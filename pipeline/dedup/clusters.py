@@ -1,0 +1,80 @@
+"""From edges to clusters: connected components, each named by its smallest id. RULE 13.
+
+The one step of deduplication that sees all edges at once. Its memory is bounded by the number of duplicates, not of documents: a
+document without an edge is not in it. About 100 bytes an edge: ten million duplicates take a gigabyte.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array  # type: ignore[import-untyped]  # scipy ships no types
+from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+
+from pipeline.dedup.shuffle import U64, Records, records, unique_records
+
+EDGE = np.dtype(
+    [("hi", "<u8"), ("lo", "<u8"), ("to_hi", "<u8"), ("to_lo", "<u8")]
+)  # two documents; in a group: a member and its smallest id
+COMPONENT = np.dtype(
+    [("hi", "<u8"), ("lo", "<u8"), ("cluster_hi", "<u8"), ("cluster_lo", "<u8"), ("near_hi", "<u8"), ("near_lo", "<u8")]
+)  # a document, its cluster_id, its near_id
+_ID = np.dtype([("hi", "<u8"), ("lo", "<u8")])
+
+
+def components(exact: Records, url: Records, near: Records) -> Records:
+    """The component of every document that has an edge: dtype COMPONENT, sorted by id.
+
+    `near_*` is the smallest id over exact and near edges, `cluster_*` over all three kinds. Edges are of dtype EDGE, in any order and
+    direction.
+    """
+    edges = np.concatenate((exact, near, url))
+    ends = np.concatenate((records(_ID, hi=edges["hi"], lo=edges["lo"]), records(_ID, hi=edges["to_hi"], lo=edges["to_lo"])))
+    nodes = unique_records(ends, "hi", "lo")
+    where = positions(nodes["hi"], nodes["lo"], ends["hi"], ends["lo"])
+    tail, head = where[: len(edges)], where[len(edges) :]
+    near_edges = len(exact) + len(near)
+    near_root = _smallest(len(nodes), tail[:near_edges], head[:near_edges])
+    cluster_root = _smallest(len(nodes), tail, head)
+    return records(
+        COMPONENT,
+        hi=nodes["hi"],
+        lo=nodes["lo"],
+        cluster_hi=nodes["hi"][cluster_root],
+        cluster_lo=nodes["lo"][cluster_root],
+        near_hi=nodes["hi"][near_root],
+        near_lo=nodes["lo"][near_root],
+    )
+
+
+def _smallest(nodes: int, tail: npt.NDArray[np.int64], head: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """For each node the smallest node of its component; nodes are numbered in the order of ids."""
+    graph = coo_array((np.ones(len(tail), np.int8), (tail, head)), shape=(nodes, nodes))
+    _, labels = connected_components(graph, directed=False)
+    smallest: npt.NDArray[np.int64] = np.unique(labels, return_index=True)[1]
+    found: npt.NDArray[np.int64] = smallest[labels]
+    return found
+
+
+def positions(sorted_high: U64, sorted_low: U64, high: U64, low: U64) -> npt.NDArray[np.int64]:
+    """Where each 128-bit value lies in a sorted array of distinct ones; every value must be in it."""
+    found = lookup(sorted_high, sorted_low, high, low)
+    assert (found >= 0).all(), "an id is missing from the array that was made of all ids"
+    return found
+
+
+def lookup(sorted_high: U64, sorted_low: U64, high: U64, low: U64) -> npt.NDArray[np.int64]:
+    """Where each 128-bit value lies in a sorted array of distinct ones, or -1. int64 [values]."""
+    count = len(sorted_high)
+    both = np.concatenate((np.stack((sorted_high, sorted_low)), np.stack((high, low))), axis=1)
+    kind = np.concatenate((np.zeros(count, np.int8), np.ones(len(high), np.int8)))
+    order = np.lexsort((kind, both[1], both[0]))
+    # After the sort each value comes behind the array's element that it equals, if there is one: the last element at or before it.
+    last = np.cumsum(kind[order] == 0) - 1
+    found = np.empty(len(order), np.int64)
+    found[order] = last
+    found = found[count:]
+    if count == 0:
+        return np.full(len(high), -1, np.int64)
+    hit = (found >= 0) & (sorted_high[found] == high) & (sorted_low[found] == low)
+    return np.where(hit, found, -1)

@@ -1,0 +1,101 @@
+"""Repeated lines: counted once per cluster in buckets of documents of one language, and marked as spans. RULE 15.
+
+A line is what stands between two line feeds; it counts without white space at its ends and with runs of white space inside as one
+space, case and punctuation kept. Blank lines and lines shorter than `min_characters` never count and never go. A line that occurs in
+more than `max_occurrences` clusters of any one bucket is removed wherever documents of that language have it, in every bucket, cluster
+member and position.
+
+Source: Llama 3 (2024), section 3.1.1, "lines that appeared more than 6 times in each bucket of 30M documents". Deviation: occurrences are
+clusters, so that copies of one page do not condemn all its lines; the bucket of a document follows from its id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field
+
+from pipeline.dedup.shuffle import U64, Records, sort_records, starts_of
+from pipeline.documents import keyed_fraction
+from storage.strict import Strict
+
+LINE = np.dtype([("key", "<u8"), ("bucket", "<u8"), ("cluster", "<u8")])  # language and line, bucket, half of the cluster's id
+_BUCKET_KEY = "line bucket"
+
+
+class LinesConfig(Strict):
+    """Removal of lines that many documents share."""
+
+    max_occurrences: int = Field(6, ge=1, description="clusters of one bucket that may have a line; with one more it is removed")
+    bucket_documents: int = Field(30_000_000, ge=1, description="documents of one language in a bucket, about")
+    min_characters: int = Field(1, ge=1, description="shorter lines are never removed, Unicode characters without white space at the ends")
+
+
+def line_keys(data: bytes, language: str, config: LinesConfig) -> list[int | None]:
+    """A 64-bit key of (language, line) for each line of a UTF-8 text, in order; None for lines that never count."""
+    seed = hashlib.blake2b(language.encode(), digest_size=16).digest()
+    return [_line_key(line, seed, config.min_characters) for line in data.split(b"\n")]
+
+
+def _line_key(line: bytes, seed: bytes, min_characters: int) -> int | None:
+    folded = " ".join(line.decode().split())
+    if len(folded) < min_characters:
+        return None
+    return int.from_bytes(hashlib.blake2b(folded.encode(), digest_size=8, key=seed).digest(), "little")
+
+
+def bucket_of(document: bytes, documents_of_language: int, config: LinesConfig) -> int:
+    """The bucket of a document among those of its language: a hash of its id, spread evenly over as many buckets as the language fills."""
+    buckets = max(1, -(-documents_of_language // config.bucket_documents))
+    return int(keyed_fraction(_BUCKET_KEY, document) * buckets)
+
+
+def frequent(lines: Records, config: LinesConfig) -> U64:
+    """Keys, sorted, of the lines with more than `max_occurrences` clusters in one bucket. `lines`: dtype LINE, repeats allowed."""
+    ordered = sort_records(lines, "key", "bucket", "cluster")
+    distinct = ordered[starts_of(ordered, "key", "bucket", "cluster")]
+    starts = np.flatnonzero(starts_of(distinct, "key", "bucket"))
+    counts = np.diff(np.append(starts, len(distinct)))
+    found: U64 = np.unique(distinct["key"][starts[counts > config.max_occurrences]])
+    return found
+
+
+def spans(data: bytes, removed: Sequence[bool]) -> list[tuple[int, int]]:
+    """Byte spans that take out the lines that `removed` marks, in order of `data.split(b"\\n")`: ascending, disjoint, not touching.
+
+    A line goes with the line feed after it. Blank lines behind it go too where what is left before them ends in a blank line or is empty,
+    so that no double gap stays. Where nothing but blank lines is left after some line, they go as well, and the text ends as it ended
+    before: with a line feed, or without.
+    """
+    ends = np.cumsum([len(line) + 1 for line in data.split(b"\n")]).tolist()
+    ends[-1] -= 1
+    starts = [0, *ends[:-1]]
+    if starts[-1] == ends[-1]:  # the empty rest behind the last line feed is no line
+        del starts[-1], ends[-1]
+    blank = [not data[start:end].strip() for start, end in zip(starts, ends, strict=True)]
+    gone = _with_blanks(list(removed[: len(starts)]), blank)
+    found: list[tuple[int, int]] = []
+    for start, end, goes in zip(starts, ends, gone, strict=True):
+        if goes and found and found[-1][1] == start:
+            found[-1] = (found[-1][0], end)
+        elif goes:
+            found.append((start, end))
+    if found and found[-1][1] == len(data) and found[-1][0] > 0 and not data.endswith(b"\n"):
+        found[-1] = (found[-1][0] - 1, len(data))  # the line feed of the last line that stays
+    return found
+
+
+def _with_blanks(gone: list[bool], blank: Sequence[bool]) -> list[bool]:
+    """Marks also the blank lines that the removal of lines leaves over."""
+    after_gap = True  # nothing is kept before, or what is kept ends in a blank line
+    for i, is_blank in enumerate(blank):
+        if is_blank and after_gap and i > 0 and gone[i - 1]:
+            gone[i] = True
+        if not gone[i]:
+            after_gap = is_blank
+    tail = len(gone)
+    while tail > 0 and (gone[tail - 1] or blank[tail - 1]):
+        tail -= 1
+    return [*gone[:tail], *[True] * (len(gone) - tail)] if any(gone[tail:]) else gone
