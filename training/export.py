@@ -10,18 +10,16 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from safetensors.torch import save_file
 
 from storage.artifact import Attempt, FileEntry, Manifest, find, identity, read_verified
 from storage.checkpoints import load_into, tensor_names, verify_checkpoint
 from storage.errors import IntegrityError
 from storage.store import Store
-from storage.strict import Strict
-from training.config import ModelConfig, parameter_count
+from training.config import ExportConfig, parameter_count
 
 NAME = "export"
 VERSION = 1
@@ -46,22 +44,7 @@ PER_LAYER = {
 }
 
 
-class GenerationConfig(Strict):
-    """Defaults of `generate` for whoever loads the export."""
-
-    temperature: float = Field(0.8, gt=0, description="softmax temperature")
-    top_p: float = Field(0.95, gt=0, le=1, description="mass of the nucleus that is sampled from")
-    max_new_tokens: int = Field(128, ge=1, description="tokens to generate")
-
-
-class Config(Strict):
-    """Configuration of the stage `export`."""
-
-    model: ModelConfig
-    max_seq_len: int = Field(ge=1, description="longest sequence it was trained on, in tokens; max_position_embeddings")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="of the exported weights")
-    max_file_size_bytes: int = Field(4 << 30, ge=1 << 20, description="largest safetensors file")
-    generation: GenerationConfig = Field(default_factory=GenerationConfig)
+Config = ExportConfig
 
 
 def hugging_face_name(name: str) -> str:
@@ -136,7 +119,7 @@ def run(*, store: Store, config: Config, inputs: Mapping[str, Manifest], info: M
         raise IntegrityError(inputs["checkpoint"].root, expected=expected, actual=f"{n_parameters:,}")
     special = json.loads(read_verified(store, inputs["tokenizer"], "special_tokens.json"))
     tokenizer = read_verified(store, inputs["tokenizer"], "tokenizer.json")
-    ids = {"bos": int(special["bos_token_id"]), "eos": int(special["eos_token_id"])}
+    ids = {"bos": int(special["bos_id"]), "eos": int(special["eos_id"])}
     generation = {
         "do_sample": True,
         **config.generation.model_dump(),

@@ -1,0 +1,205 @@
+"""Scores of a checkpoint: bits per byte on held-out documents by the checkpoint itself, and tasks by lm-evaluation-harness on its export.
+
+`scores.json` holds numbers only:
+
+    bits_per_byte          by domain, and `all` over every byte of them
+    unigram_bits_per_byte  the same of an add-one unigram model of the training tokens, on the same held-out tokens
+    held_out               by domain: tokens (targets), bytes, documents
+    tasks                  by task: its metrics, and `n` items
+
+Bits per byte = sum of -log2 p(token) over all tokens after BOS (EOS included) / UTF-8 bytes of the edited texts. Held-out documents
+are cut in windows of seq_len as in training, so a document that crosses a window loses its context there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from storage.artifact import Attempt, FileEntry, Manifest, canonical_json, find, identity, read_verified
+from storage.checkpoints import load_into
+from storage.errors import ConfigError, IntegrityError
+from storage.store import Store
+from storage.token_shards import TokenStream, stream_names
+from training.checkpoint import model_state
+from training.config import EvaluateConfig, ModelConfig
+from training.export import download
+from training.loss import NO_TARGET, document_numbers, next_tokens, summed_cross_entropy
+from training.model import Llama
+
+NAME = "evaluate"
+VERSION = 1
+READ_TOKENS = 1 << 20
+
+
+Config = EvaluateConfig
+
+
+def run(
+    *, store: Store, config: Config, inputs: Mapping[str, Manifest], raw: Store | None = None, info: Mapping[str, Any] | None = None
+) -> Manifest:
+    """Write the scores. `inputs`: `checkpoint`, `export`, `tasks`, `tokens`, `tokenizer`. `raw` holds the files of `local_tasks`.
+
+    Raises IntegrityError for damaged inputs, ConfigError for a task that cannot be loaded.
+    """
+    fingerprint, payload = identity(NAME, VERSION, config, {name: manifest.digest for name, manifest in inputs.items()})
+    if standing := find(store, NAME, fingerprint):
+        return standing
+    attempt, entries = Attempt(store, NAME, fingerprint), list[FileEntry]()
+    special = json.loads(read_verified(store, inputs["tokenizer"], "special_tokens.json"))
+    model = load_model(store, config.model, inputs["checkpoint"])
+    scores = held_out_scores(store, config, inputs["tokens"], model, bos_id=special["bos_id"], vocab_size=special["vocab_size"])
+    scores["tasks"] = task_scores(store, config, inputs, raw)
+    with attempt.create("scores.json", entries) as file:
+        file.write(canonical_json(scores))
+    return attempt.publish(payload, entries, counts={}, info=dict(info or {}))
+
+
+def device_here() -> torch.device:
+    """The first GPU, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_model(store: Store, config: ModelConfig, checkpoint: Manifest) -> Llama:
+    """The whole model in this process, with the weights of a checkpoint artifact. Raises IntegrityError."""
+    with torch.device("meta"):
+        model = Llama(config)
+    model.to_empty(device=device_here()).eval()
+    load_into(model_state([model]), store, checkpoint.root, checkpoint)
+    return model
+
+
+def held_out_scores(
+    store: Store, config: Config, tokens: Manifest, model: Llama, *, bos_id: int, vocab_size: int
+) -> dict[str, dict[str, Any]]:
+    """Bits per byte of the model and of the unigram model by domain, and over all domains. Raises IntegrityError when nothing is held
+    out."""
+    unigram_bits = unigram_model(store, tokens, vocab_size, config.max_unigram_tokens)
+    scores: dict[str, dict[str, Any]] = {"bits_per_byte": {}, "unigram_bits_per_byte": {}, "held_out": {}}
+    total_bits, total_unigram_bits, total_bytes = 0.0, 0.0, 0
+    for prefix in stream_names(tokens, "held_out"):
+        stream = TokenStream(store, tokens, f"held_out/{prefix}")
+        n_tokens, n_bytes, n_documents = _whole_documents(stream, config.max_held_out_tokens)
+        if n_bytes == 0:
+            continue
+        bits, unigram, n_targets = 0.0, 0.0, 0
+        for batch in _windows(stream, n_tokens, config.seq_len, config.batch_size, bos_id):
+            bits += nll_bits(model, batch, bos_id)
+            targets = batch[:, 1:][batch[:, 1:] != bos_id]
+            unigram += float(unigram_bits[targets].sum())
+            n_targets += int(targets.size)
+        scores["bits_per_byte"][prefix] = bits / n_bytes
+        scores["unigram_bits_per_byte"][prefix] = unigram / n_bytes
+        scores["held_out"][prefix] = {"tokens": n_targets, "bytes": n_bytes, "documents": n_documents}
+        total_bits, total_unigram_bits, total_bytes = total_bits + bits, total_unigram_bits + unigram, total_bytes + n_bytes
+    if not total_bytes:
+        raise IntegrityError(tokens.root, expected="held-out documents", actual="none")
+    scores["bits_per_byte"]["all"] = total_bits / total_bytes
+    scores["unigram_bits_per_byte"]["all"] = total_unigram_bits / total_bytes
+    return scores
+
+
+def _whole_documents(stream: TokenStream, max_tokens: int | None) -> tuple[int, int, int]:
+    """Tokens, bytes and number of the documents at the start of the stream that fit `max_tokens`; at least one document."""
+    n_tokens = n_bytes = n_documents = 0
+    for document in stream.documents():
+        if n_documents and max_tokens is not None and document.end > max_tokens:
+            break
+        n_tokens, n_bytes, n_documents = document.end, n_bytes + document.n_bytes, n_documents + 1
+    return n_tokens, n_bytes, n_documents
+
+
+def _windows(stream: TokenStream, n_tokens: int, seq_len: int, batch_size: int, bos_id: int) -> Iterator[npt.NDArray[np.int64]]:
+    """The first `n_tokens` as int64 [up to batch_size, seq_len + 1], each window beginning with the last token of the one before.
+
+    The last window is filled up with BOS, which is never a target.
+    """
+    step = seq_len * batch_size
+    for start in range(0, max(n_tokens - 1, 0), step):
+        piece = stream.read(start, min(start + step + 1, n_tokens)).astype(np.int64)
+        n_rows = -(-(len(piece) - 1) // seq_len)
+        padded = np.full(n_rows * seq_len + 1, bos_id, dtype=np.int64)
+        padded[: len(piece)] = piece
+        yield np.stack([padded[row * seq_len : (row + 1) * seq_len + 1] for row in range(n_rows)])
+
+
+@torch.inference_mode()
+def nll_bits(model: Llama, tokens: npt.NDArray[np.int64], bos_id: int) -> float:
+    """Sum of -log2 p over the targets of windows [b, seq_len + 1]; a BOS is no target."""
+    windows = torch.from_numpy(tokens).to(model.norm.weight.device if model.norm is not None else "cpu")
+    inputs, targets = windows[:, :-1], next_tokens(windows, bos_id)
+    if not bool((targets != NO_TARGET).any()):
+        return 0.0
+    positions = torch.arange(inputs.shape[1], device=windows.device).expand_as(inputs)
+    logits = model(inputs, positions, document_numbers(inputs, bos_id))
+    return float(summed_cross_entropy(logits, targets, None)) / math.log(2)
+
+
+def unigram_model(store: Store, tokens: Manifest, vocab_size: int, max_tokens: int) -> npt.NDArray[np.float64]:
+    """-log2 of the add-one probability of each token id [vocab_size], from the first `max_tokens` training tokens of every component."""
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for component in stream_names(tokens, "train"):
+        stream = TokenStream(store, tokens, f"train/{component}")
+        for start in range(0, min(stream.n_tokens, max_tokens), READ_TOKENS):
+            piece = stream.read(start, min(start + READ_TOKENS, stream.n_tokens, max_tokens))
+            counts += np.bincount(piece, minlength=vocab_size)
+    bits: npt.NDArray[np.float64] = -np.log2((counts + 1) / (counts.sum() + vocab_size))
+    return bits
+
+
+def task_scores(store: Store, config: Config, inputs: Mapping[str, Manifest], raw: Store | None) -> dict[str, dict[str, float]]:
+    """Metrics by task, from lm-evaluation-harness on the export; offline. Raises ConfigError for a task that it cannot load."""
+    import lm_eval  # imports transformers and datasets: seconds, and only here
+    from lm_eval.tasks import TaskManager
+
+    with tempfile.TemporaryDirectory() as folder:
+        model_folder = download(store, inputs["export"], Path(folder) / "export")
+        task_folder = download(store, inputs["tasks"], Path(folder) / "tasks")
+        names = sorted(path.stem for path in task_folder.glob("*.yaml"))
+        for group in config.local_tasks:
+            names += group.names
+            for path in group.sha256:
+                assert raw is not None, "local tasks need the raw store"
+                (task_folder / Path(path).name).write_bytes(raw.read(path))
+        _make_paths_absolute(task_folder)
+        manager = TaskManager(include_path=str(task_folder), include_defaults=False)
+        unknown = sorted(set(names) - set(manager.all_tasks))
+        if unknown:
+            raise ConfigError(f"evaluate.local_tasks: no task {', '.join(unknown)}; the files define {', '.join(manager.all_tasks)}")
+        results = lm_eval.simple_evaluate(
+            model="hf",
+            model_args={"pretrained": str(model_folder), "dtype": "float32"},
+            tasks=names,
+            task_manager=manager,
+            batch_size=config.batch_size,
+            device=str(device_here()),
+            limit=config.task_items,
+            bootstrap_iters=0,
+            random_seed=0,
+            numpy_random_seed=0,
+            torch_random_seed=0,
+            fewshot_random_seed=0,
+        )
+        assert results is not None
+        return {name: _numbers(results["results"][name], results["n-samples"][name]["effective"]) for name in names}
+
+
+def _make_paths_absolute(folder: Path) -> None:
+    """Task files say `{folder}` where their data lie; the harness takes paths relative to its working directory."""
+    for path in folder.glob("*.yaml"):
+        path.write_text(path.read_text().replace("{folder}", str(folder)))
+
+
+def _numbers(result: Mapping[str, Any], n_items: int) -> dict[str, float]:
+    """The numeric metrics of a task's result: `acc,none` becomes `acc`."""
+    metrics = {key.removesuffix(",none"): value for key, value in result.items() if isinstance(value, int | float)}
+    finite = {key: float(value) for key, value in metrics.items() if math.isfinite(value) and key not in ("sample_len",)}
+    return {**finite, "n": float(n_items)}
