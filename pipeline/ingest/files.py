@@ -1,0 +1,41 @@
+"""Reads a directory of files, one file a record: HTML by its extension or its looks, plain text otherwise; gzip and zstd are undone.
+
+The key is the path under the source's root, so a file keeps its name when its content changes. Quarantined: too_large, damaged, truncated.
+Skipped: empty, and not_text for what is no text (a NUL byte in a file that no byte-order mark declares as UTF-16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from pipeline.ingest.charset import BOMS
+from pipeline.ingest.html import looks_like_html
+from pipeline.ingest.records import Bad, Event, Record, Skip
+from pipeline.ingest.stream import Damaged, Stream
+
+HTML_SUFFIXES = {".html", ".htm", ".xhtml", ".xht"}
+COMPRESSED_SUFFIXES = {".gz", ".zst"}
+
+
+def read_file(stream: Stream, max_record_bytes: int, *, path: str, root: str, encoding: str | None) -> Iterator[Event]:
+    """The one record of a file. `path` and `root` are relative to raw_root; `encoding` is its charset, None to detect it."""
+    try:
+        data = stream.read(max_record_bytes + 1)
+    except Damaged as error:
+        yield Bad(error.reason, error.offset, error.detail)
+        return
+    if len(data) > max_record_bytes:
+        yield Bad("too_large", 0, f"more than {max_record_bytes} bytes")
+    elif not data.strip():
+        yield Skip("empty")
+    elif b"\0" in data and encoding is None and not data.startswith(tuple(mark for mark, _ in BOMS)):
+        yield Skip("not_text")
+    else:
+        key = path.removeprefix(f"{root}/") if root else path
+        yield Record(key, 0, 0, None, data, _is_html(path, data), encoding)
+
+
+def _is_html(path: str, data: bytes) -> bool:
+    suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes if suffix.lower() not in COMPRESSED_SUFFIXES]
+    return (bool(suffixes) and suffixes[-1] in HTML_SUFFIXES) or (not suffixes and looks_like_html(data))

@@ -1,0 +1,268 @@
+"""The bytes inside a raw file: gzip with any number of members, zstd, or plain, read forwards in pieces, with the place of each byte in
+the file.
+
+Damage raises `Damaged`; `next_member` then goes on at the next member of a gzip file that begins as a record of the format does.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import zstandard
+
+GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+RAW_CHUNK_BYTES = 64 << 10
+ZSTD_CHUNK_BYTES = 16 << 10  # zstandard has no bound on output, so the input is kept small
+CHUNK_BYTES = 512 << 10
+PROBE_BYTES = 64
+GZIP_WBITS = 31
+
+
+class Damaged(Exception):
+    """The compressed bytes are bad. `offset` is where the member (zstd: the frame) begins in the file, `reason` is damaged or truncated."""
+
+    def __init__(self, reason: str, offset: int, detail: str) -> None:
+        super().__init__(reason, offset, detail)
+        self.reason, self.offset, self.detail = reason, offset, detail
+
+
+class Stream:
+    """Reads the decompressed bytes of `file`, which is seekable."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        head = file.read(4)
+        file.seek(0)
+        self.compression = "gzip" if head[:2] == GZIP_MAGIC else "zstd" if head == ZSTD_MAGIC else "none"
+        self._fill_more = {"gzip": self._fill_gzip, "zstd": self._fill_zstd, "none": self._fill_plain}[self.compression]
+        self._base = self._at = 0
+        self._restart(0)
+
+    def _restart(self, file_offset: int) -> None:
+        """Go on at `file_offset`, where a member begins; what was decompressed and not read is dropped."""
+        self._file.seek(file_offset)
+        self._raw, self._raw_offset = b"", file_offset
+        self._gzip: zlib._Decompress | None = None
+        self._zstd: zstandard.ZstdDecompressionObj | None = None
+        self._member = file_offset
+        self._base, self._at = (file_offset if self.compression == "none" else self.position), 0
+        self._buffer = bytearray()
+        self._marks: deque[tuple[int, int]] = deque()
+        self._failure: Damaged | None = None
+
+    @property
+    def position(self) -> int:
+        """How many decompressed bytes were read or skipped (plain file: the offset)."""
+        return self._base + self._at
+
+    @property
+    def member(self) -> int:
+        """Offset in the file of the gzip member or zstd frame that holds the next byte; of the next byte itself in a plain file."""
+        if self.compression == "none":
+            return self.position
+        self._have(1)
+        while len(self._marks) > 1 and self._marks[1][0] <= self.position:
+            self._marks.popleft()
+        return self._marks[0][1] if self._marks else self._member
+
+    def at_end(self) -> bool:
+        """Whether nothing is left. Raises Damaged."""
+        return not self._have(1)
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; fewer only at the end. Raises Damaged."""
+        self._have(size)
+        data = bytes(memoryview(self._buffer)[self._at : self._at + size])
+        self._at += len(data)
+        return data
+
+    def peek(self, size: int) -> bytes:
+        """The next `size` bytes, or fewer at the end, without reading them. Raises Damaged."""
+        self._have(size)
+        return bytes(memoryview(self._buffer)[self._at : self._at + size])
+
+    def skip(self, size: int) -> int:
+        """Pass over `size` bytes without holding them; how many there were. Raises Damaged."""
+        left = size
+        while left and self._have(1):
+            step = min(left, len(self._buffer) - self._at)
+            self._at += step
+            left -= step
+        return size - left
+
+    def unread(self, data: bytes) -> None:
+        """Put back what was just read."""
+        self._buffer[: self._at] = data
+        self._base, self._at = self.position - len(data), 0
+
+    def read_through(self, end: re.Pattern[bytes], limit: int) -> bytes | None:
+        """Bytes through the first match of `end`; None when there is none within `limit` bytes (then nothing is read). Raises Damaged."""
+        size = 1024
+        while True:
+            size = min(size * 4, limit)
+            more = self._have(size)
+            if found := end.search(self._buffer, self._at, self._at + size):
+                data = bytes(memoryview(self._buffer)[self._at : found.end()])
+                self._at = found.end()
+                return data
+            if not more or size == limit:
+                return None
+
+    def seek_match(self, start: re.Pattern[bytes], overlap: int = 64) -> bool:
+        """Go to the first match of `start` at or after the next byte; False when there is none (then all is read). Raises Damaged."""
+        while True:
+            if found := start.search(self._buffer, self._at):
+                self._at = found.start()
+                return True
+            self._at = max(self._at, len(self._buffer) - overlap)
+            if not self._fill():
+                self._at = len(self._buffer)
+                return False
+
+    def next_member(self, after: int, begins_well: Callable[[bytes], object]) -> bool:
+        """Go to the first gzip member after file offset `after` that inflates and whose first bytes `begins_well`. False: there is none."""
+        if self.compression != "gzip":
+            self._restart_at_end()
+            return False
+        for offset in self._candidates(after + 1):
+            self._file.seek(offset)
+            try:
+                head = zlib.decompressobj(GZIP_WBITS).decompress(self._file.read(RAW_CHUNK_BYTES), PROBE_BYTES)
+            except zlib.error:
+                continue
+            if begins_well(head):
+                self._restart(offset)
+                return True
+        self._restart_at_end()
+        return False
+
+    def back_to(self, position: int) -> None:
+        """Go back to `position` in a plain file."""
+        assert self.compression == "none"
+        self._restart(position)
+
+    def lines(self, limit: int) -> Iterator[tuple[int, bytes | None]]:
+        r"""(position, line without its end) of each line, the line None when it is longer than `limit` bytes. Ends are \n and \r\n.
+        Raises Damaged."""
+        while not self.at_end():
+            start, scanned, too_long = self.position, 0, False
+            while (end := self._buffer.find(b"\n", self._at + scanned)) < 0:
+                scanned = len(self._buffer) - self._at
+                if scanned > limit + 1:
+                    self._at, scanned, too_long = len(self._buffer), 0, True
+                if not self._fill():
+                    break
+            stop = end if end >= 0 else len(self._buffer)
+            line = b"" if too_long else bytes(memoryview(self._buffer)[self._at : stop]).removesuffix(b"\r")
+            self._at = stop + (end >= 0)
+            yield start, None if too_long or len(line) > limit else line
+
+    def _have(self, size: int) -> bool:
+        """Fill the buffer until it holds `size` bytes; whether it does."""
+        while len(self._buffer) - self._at < size:
+            if not self._fill():
+                return False
+        return True
+
+    def _fill(self) -> bool:
+        """Append the next piece to the buffer; False at the end. After damage it raises again until the reader moves elsewhere."""
+        if self._failure is not None:
+            raise self._failure
+        if self._at > CHUNK_BYTES or self._at == len(self._buffer):
+            del self._buffer[: self._at]
+            self._base, self._at = self._base + self._at, 0
+        return self._fill_more()
+
+    def _fill_plain(self) -> bool:
+        data = self._file.read(CHUNK_BYTES)
+        self._buffer += data
+        return bool(data)
+
+    def _fill_gzip(self) -> bool:
+        while True:
+            if self._gzip is None:
+                if not self._begin(GZIP_MAGIC, "no gzip member"):
+                    return False
+                self._gzip = zlib.decompressobj(GZIP_WBITS)
+            if not self._raw and not self._read_raw(RAW_CHUNK_BYTES):
+                raise self._fail("truncated", "the file ends within a gzip member")
+            try:
+                data = self._gzip.decompress(self._raw, CHUNK_BYTES)
+            except zlib.error as error:
+                raise self._fail("damaged", str(error)) from error
+            self._consume(self._gzip.unused_data if self._gzip.eof else self._gzip.unconsumed_tail)
+            if self._gzip.eof:
+                self._gzip = None
+            if data:
+                self._buffer += data
+                return True
+
+    def _fill_zstd(self) -> bool:
+        while True:
+            if self._zstd is None:
+                if not self._begin(ZSTD_MAGIC, "no zstd frame"):
+                    return False
+                self._zstd = zstandard.ZstdDecompressor().decompressobj()
+            if not self._raw and not self._read_raw(ZSTD_CHUNK_BYTES):
+                raise self._fail("truncated", "the file ends within a zstd frame")
+            try:
+                data = self._zstd.decompress(self._raw)
+            except zstandard.ZstdError as error:
+                raise self._fail("damaged", str(error)) from error
+            self._consume(self._zstd.unused_data if self._zstd.eof else b"")
+            if self._zstd.eof:
+                self._zstd = None
+            if data:
+                self._buffer += data
+                return True
+
+    def _begin(self, magic: bytes, what: str) -> bool:
+        """Begin the next member or frame; False at the end of the file. Zeros between and behind members are padding."""
+        while True:
+            stripped = self._raw.lstrip(b"\0")
+            self._raw_offset += len(self._raw) - len(stripped)
+            self._raw = stripped
+            if len(self._raw) >= len(magic):
+                break
+            if not self._read_raw(RAW_CHUNK_BYTES):
+                if not self._raw:
+                    return False
+                break
+        self._member = self._raw_offset
+        self._marks.append((self._base + len(self._buffer), self._member))
+        if not self._raw.startswith(magic):
+            raise self._fail("damaged", what)
+        return True
+
+    def _read_raw(self, size: int) -> bool:
+        data = self._file.read(size)
+        self._raw += data
+        return bool(data)
+
+    def _consume(self, rest: bytes) -> None:
+        self._raw_offset += len(self._raw) - len(rest)
+        self._raw = rest
+
+    def _fail(self, reason: str, detail: str) -> Damaged:
+        self._failure = Damaged(reason, self._member, detail)
+        return self._failure
+
+    def _restart_at_end(self) -> None:
+        self._restart(self._file.seek(0, 2))
+
+    def _candidates(self, offset: int) -> Iterator[int]:
+        """File offsets from `offset` on where a gzip member may begin."""
+        while True:
+            self._file.seek(offset)
+            data = self._file.read(CHUNK_BYTES)
+            for found in GZIP_MEMBER.finditer(data):
+                yield offset + found.start()
+            if len(data) < CHUNK_BYTES:
+                return
+            offset += len(data) - 3
