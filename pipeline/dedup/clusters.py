@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array  # type: ignore[import-untyped]  # scipy ships no types
-from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
 from pipeline.dedup.shuffle import U64, Records, records, unique_records
 
@@ -48,12 +46,21 @@ def components(exact: Records, url: Records, near: Records) -> Records:
 
 
 def _smallest(nodes: int, tail: npt.NDArray[np.int64], head: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """For each node the smallest node of its component; nodes are numbered in the order of ids."""
-    graph = coo_array((np.ones(len(tail), np.int8), (tail, head)), shape=(nodes, nodes))
-    _, labels = connected_components(graph, directed=False)
-    smallest: npt.NDArray[np.int64] = np.unique(labels, return_index=True)[1]
-    found: npt.NDArray[np.int64] = smallest[labels]
-    return found
+    """For each node the smallest node of its component; nodes are numbered in the order of ids.
+
+    Each round joins every root to the smallest root beside it and shortens all paths; edges inside one component are dropped. Pointers go
+    to smaller nodes only, so there is no cycle, and what remains at the end is the smallest of each component.
+    """
+    root = np.arange(nodes)
+    while True:
+        a, b = root[tail], root[head]
+        apart = a != b
+        if not apart.any():
+            return root
+        tail, head, a, b = tail[apart], head[apart], a[apart], b[apart]
+        np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
+        while not np.array_equal(root, shorter := root[root]):
+            root = shorter
 
 
 def positions(sorted_high: U64, sorted_low: U64, high: U64, low: U64) -> npt.NDArray[np.int64]:

@@ -54,7 +54,10 @@ class MinHashConfig(Strict):
 
 @lru_cache(4)
 def permutations(num_perm: int, seed: int) -> tuple[U32, U32]:
-    """datasketch's multipliers (odd) and offsets of scheme affine32, uint32 [num_perm] each."""
+    """datasketch's multipliers (odd) and offsets of scheme affine32, uint32 [num_perm] each.
+
+    Drawn here as datasketch draws them, because importing it takes two seconds of processor time in every worker.
+    """
     generator = np.random.RandomState(seed)
     multipliers = generator.randint(0, 1 << 31, num_perm, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
     return multipliers, generator.randint(0, 1 << 32, num_perm, dtype=np.uint32)
