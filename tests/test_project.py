@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
@@ -13,6 +14,10 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from typer.core import TyperGroup as Group
+from typer.main import get_command
+
+from flows.cli import app
 
 LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", flags=re.MULTILINE)
 # Pieces, so that this file names no host itself.
@@ -149,6 +154,17 @@ def test_make_commands_in_the_pages_exist(project: Path, page: str) -> None:
     told = set(re.findall(r"(?:^|`|\$ )make ([a-z][a-z0-9-]*)", text, flags=re.MULTILINE)) - {"proof-"}
     assert told
     assert told - make_targets(project) == set()
+
+
+def test_caravan_commands_in_the_readme_exist(project: Path) -> None:
+    """Every `caravan …` line of the README names a command, options and stages that the command line takes."""
+    command_line = get_command(app)
+    assert isinstance(command_line, Group)
+    lines = re.findall(r"^    caravan (.+)$", (project / "README.md").read_text(), flags=re.MULTILINE)
+    assert lines
+    for line in lines:
+        name, *arguments = shlex.split(line, comments=True)
+        command_line.commands[name].make_context(name, arguments, resilient_parsing=False).close()
 
 
 def test_files_named_in_the_readme_exist(project: Path) -> None:
