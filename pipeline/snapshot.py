@@ -37,9 +37,8 @@ def snapshot(raw: Store, store: Store, sources: Iterable[SourceConfig]) -> Manif
     Raises ConfigError when a pattern of a source matches no file, naming source, pattern and raw root.
     """
     listing = look(raw, store, sources)
-    plain = {name: [file._asdict() for file in files] for name, files in listing.items()}
-    digests = {name: hashlib.sha256(canonical_json(files)).hexdigest() for name, files in plain.items()}
-    fingerprint, payload = identity(NAME, VERSION, {"listing_sha256": digests}, {})
+    fingerprint, payload = listing_identity(listing)
+    plain = _plain(listing)
     if standing := find(store, NAME, fingerprint):
         return standing
     attempt, entries = Attempt(store, NAME, fingerprint), list[FileEntry]()
@@ -48,6 +47,16 @@ def snapshot(raw: Store, store: Store, sources: Iterable[SourceConfig]) -> Manif
     files = sum(len(found) for found in listing.values())
     size_bytes = sum(file.size_bytes for found in listing.values() for file in found)
     return attempt.publish(payload, entries, counts={"files": files, "size_bytes": size_bytes}, info={"raw_root": raw.uri})
+
+
+def listing_identity(listing: Listing) -> tuple[str, dict[str, Any]]:
+    """Fingerprint and payload of the artifact that holds `listing`, published or not."""
+    digests = {name: hashlib.sha256(canonical_json(files)).hexdigest() for name, files in _plain(listing).items()}
+    return identity(NAME, VERSION, {"listing_sha256": digests}, {})
+
+
+def _plain(listing: Listing) -> dict[str, list[dict[str, Any]]]:
+    return {name: [file._asdict() for file in files] for name, files in listing.items()}
 
 
 def read_listing(store: Store, manifest: Manifest) -> Listing:
