@@ -1,0 +1,70 @@
+"""training/evaluate.py: bits per byte are what a plain loop over documents gives."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from storage.store import Store
+from storage.token_shards import TokenStream
+from tests.training.artifacts import bos_id, checkpoint_artifact, tokenizer_artifact, tokens_artifact
+from training.config import ModelConfig
+from training.evaluate import Config, held_out_scores, load_model, unigram_model
+
+MODEL = ModelConfig(n_layers=2, dim=32, ffn_dim=64, n_heads=2, n_kv_heads=1, vocab_size=304)
+
+
+def test_bits_per_byte_equal_a_plain_loop_over_documents(tmp_path: Path) -> None:
+    """With windows longer than the stream: the sum of -log2 softmax over each document alone, over its bytes."""
+    store = Store(str(tmp_path / "store"))
+    _, tokenizer = tokenizer_artifact(store)
+    tokens = tokens_artifact(store, tokenizer)
+    checkpoint, model = checkpoint_artifact(store, MODEL, tmp_path / "scratch")
+    bos = bos_id(tokenizer)
+    stream = TokenStream(store, tokens, "held_out/general")
+    bits, n_bytes = 0.0, 0
+    for document in stream.documents():
+        ids = torch.from_numpy(stream.read(document.start, document.end).astype(np.int64))[None]
+        positions = torch.arange(ids.shape[1])[None]
+        with torch.inference_mode():
+            log_p = model(ids, positions, torch.zeros_like(ids))[0, :-1].log_softmax(-1)
+        bits -= float(log_p.gather(1, ids[0, 1:, None]).sum()) / math.log(2)
+        n_bytes += document.n_bytes
+    config = Config(model=MODEL, seq_len=stream.n_tokens)
+    loaded = load_model(store, MODEL, checkpoint)
+    scores = held_out_scores(store, config, tokens, loaded, bos_id=bos, vocab_size=tokenizer.get_vocab_size())
+    assert scores["bits_per_byte"]["general"] == pytest.approx(bits / n_bytes, rel=1e-5)
+    assert scores["bits_per_byte"]["all"] == scores["bits_per_byte"]["general"]
+    assert scores["held_out"]["general"]["bytes"] == n_bytes
+    assert scores["held_out"]["general"]["tokens"] == stream.n_tokens - 10  # ten documents, whose BOS is no target
+
+
+def test_windows_count_every_target_once(tmp_path: Path) -> None:
+    """Short windows lose context, never tokens: the unigram score, which has no context, does not depend on the window."""
+    store = Store(str(tmp_path / "store"))
+    _, tokenizer = tokenizer_artifact(store)
+    tokens = tokens_artifact(store, tokenizer)
+    checkpoint, _ = checkpoint_artifact(store, MODEL, tmp_path / "scratch")
+    loaded = load_model(store, MODEL, checkpoint)
+    bos = bos_id(tokenizer)
+    results = [
+        held_out_scores(store, Config(model=MODEL, seq_len=n, batch_size=b), tokens, loaded, bos_id=bos, vocab_size=304)
+        for n, b in ((7, 3), (64, 2), (1000, 1))
+    ]
+    assert len({round(r["unigram_bits_per_byte"]["all"], 9) for r in results}) == 1
+    assert len({r["held_out"]["general"]["tokens"] for r in results}) == 1
+
+
+def test_unigram_probabilities_are_add_one_counts(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    _, tokenizer = tokenizer_artifact(store)
+    tokens = tokens_artifact(store, tokenizer)
+    bits = unigram_model(store, tokens, 304, 10**9)
+    stream = TokenStream(store, tokens, "train/general")
+    counts = np.bincount(stream.read(0, stream.n_tokens), minlength=304)
+    assert np.exp2(-bits).sum() == pytest.approx(1.0)
+    assert bits[0] == pytest.approx(-math.log2((counts[0] + 1) / (stream.n_tokens + 304)))
