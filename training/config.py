@@ -1,7 +1,7 @@
 """Configuration of training, frozen and checked before any work. No torch.
 
-`ModelConfig` and `TrainingConfig` bear on results and belong to a recipe; `TrainExecution` says where and how it runs and belongs to an execution
-file; a `TrainSpec` joins them with the artifacts of one attempt, and is the file that `python -m training.run --spec FILE` reads.
+`ModelConfig` and `TrainingConfig` bear on results and belong to a recipe; `TrainExecution` says where and how it runs and belongs to an
+execution file; a `TrainSpec` joins them with the artifacts of one attempt, and is the file that `python -m training.run --spec FILE` reads.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ class OptimizerConfig(Strict):
 
 
 class PhaseConfig(Strict):
-    """Steps with one sequence length and one batch size. It begins at `from_step`, or at the first step before which at least `from_tokens` were consumed."""
+    """Steps with one sequence length and one batch size.
+
+    It begins at `from_step`, or at the first step before which at least `from_tokens` were consumed.
+    """
 
     seq_len: int = Field(ge=2, description="tokens of a sample")
     global_batch_size: int = Field(ge=1, description="sequences of an optimizer step")
@@ -83,7 +86,9 @@ class ScheduleConfig(Strict):
     """Learning rate, sequence length and batch size by step, and where a training stage ends."""
 
     warmup_steps: int = Field(ge=0, description="steps of linear warmup; step s (from 0) gets (s + 1) / warmup_steps of the peak")
-    decay: Literal["cosine", "linear", "constant"] = Field(description="shape from the peak to lr_final; cosine in pre-training, linear in annealing")
+    decay: Literal["cosine", "linear", "constant"] = Field(
+        description="shape from the peak to lr_final; cosine in pre-training, linear in annealing"
+    )
     lr_final: float = Field(0.0, ge=0, description="rate at lr_decay_end_step and after")
     lr_decay_end_step: int | None = Field(None, ge=1, description="step at which lr_final is reached; None: the stage's end")
     phases: tuple[PhaseConfig, ...] = Field(min_length=1, description="in order; the first begins at step 0")
@@ -135,7 +140,9 @@ class TrainingConfig(Strict):
 
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
-    dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="of computation; weights, gradients' reduction and moments are float32")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "bfloat16", description="of computation; weights, gradients' reduction and moments are float32"
+    )
     seed: int = Field(0, ge=0, description="of the initial weights")
     average_checkpoints: int = Field(1, ge=1, description="checkpoints averaged into the final one; 1: none (Llama 3 paper, 3.1.3)")
     average_interval_steps: int = Field(1, ge=1, description="steps between the averaged checkpoints; the last is the stage's end")
@@ -145,7 +152,8 @@ class TrainingConfig(Strict):
         n_steps = sum(phase.n_steps for phase in expand_phases(self.schedule))
         if (self.average_checkpoints - 1) * self.average_interval_steps >= n_steps:
             raise ValueError(
-                f"average_checkpoints {self.average_checkpoints} x average_interval_steps {self.average_interval_steps} reach back beyond {n_steps} steps"
+                f"average_checkpoints {self.average_checkpoints} at average_interval_steps {self.average_interval_steps}"
+                f" reach back beyond {n_steps} steps"
             )
         return self
 
@@ -227,7 +235,7 @@ class TrainSpec(Strict):
     tokens: ArtifactRef
     plan: ArtifactRef
     parent: ArtifactRef | None = Field(None, description="the checkpoint to start from; None: fresh weights")
-    tokenizer: ArtifactRef | None = Field(None, description="given when the tokens' artifact does not name its BOS")
+    tokenizer: ArtifactRef = Field(description="whose special_tokens.json names the BOS that begins each document")
     run_dir: str = Field(description="local folder of the run: metrics.jsonl and fed/, shared by all attempts")
     attempt_dir: str = Field(description="local folder of this attempt: result.json, errors of ranks, scratch")
 
