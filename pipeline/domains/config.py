@@ -18,10 +18,10 @@ class Config(Strict):
     labels: dict[str, Domain] = Field(description="domain of each source that trains the classifier")
     validation_sources: dict[str, Domain] = Field({}, description="domain of whole sources kept out, on which accuracy is measured")
     train_fraction: float = Field(0.5, gt=0, le=1, description="share of the label sources' clusters, by keyed hash, that train")
-    chunk_words: int = Field(200, ge=1, description="words of one training example; a document gives several")
-    max_chunks: int = Field(8, ge=1, description="examples of one document at most, spread over it; prediction reads the same chunks")
+    chunk_chars: int = Field(1200, ge=100, description="characters of one example; a longer document gives several")
+    max_chunks: int = Field(6, ge=1, description="examples of one document at most, spread over it; prediction reads the same pieces")
     max_label_ratio: float = Field(4.0, ge=1, description="examples of a label at most, as a multiple of the rarest label's")
-    fasttext: FastTextConfig = Field(default_factory=FastTextConfig)
+    fasttext: FastTextConfig = Field(default_factory=lambda: FastTextConfig(dim=8, epochs=3, word_ngrams=1))
     seed: int = Field(0, description="keys the hash that chooses clusters")
 
     @model_validator(mode="after")

@@ -1,18 +1,66 @@
-"""Stage `domains`: probabilities of the four domains beside the documents."""
+"""Stage `domains`: the probability of each domain beside the documents. It measures; select decides (RULE 17).
+
+Files: `<source>/part-*.parquet` (schema: `documents.DOMAIN_SCORES`; all null where the document's cluster trained the classifier),
+`domains.bin`, `trained_clusters` (sorted 16-byte ids) and `validation.json` (accuracy and confusion on whole sources kept out).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.classifier_steps import (
+    Classifier,
+    Trained,
+    check_sources,
+    label_step,
+    open_model,
+    part_groups,
+    train_step,
+    trained_clusters,
+    trained_files,
+    validation_texts,
+)
+from pipeline.documents import DOMAIN_SCORES, DOMAINS, read_beside, read_documents
 from pipeline.domains.config import Config
-from pipeline.partitions import RunGroups, map_groups
-from storage.artifact import Manifest
+from pipeline.domains.signals import lines_of, mean
+from pipeline.exact_copies import ask_steps, fill_step, wanted_files, write_scored
+from pipeline.fasttext_training import probabilities
+from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
+from storage.artifact import FileEntry, Manifest
 from storage.store import Store
 
 NAME = "domains"
 VERSION = 1
-__all__ = ["NAME", "VERSION", "Config", "run"]
+MODEL_NAME = "domains.bin"
+__all__ = ["NAME", "VERSION", "Config", "check_config", "run"]
+
+
+def domain_classifier(config: Config) -> Classifier:
+    """The classifier that a recipe describes."""
+    return Classifier(
+        where="domains.labels",
+        model_name=MODEL_NAME,
+        labels=config.labels,
+        validation_labels=config.validation_sources,
+        train_fraction=config.train_fraction,
+        max_label_ratio=config.max_label_ratio,
+        fasttext=config.fasttext,
+        seed=config.seed,
+        examples=partial(lines_of, chunk_chars=config.chunk_chars, max_chunks=config.max_chunks),
+    )
+
+
+def check_config(config: Config, inputs: Mapping[str, Manifest]) -> None:
+    """Raises ConfigError for a source that is not there."""
+    check_sources(domain_classifier(config), inputs)
 
 
 def run(
@@ -23,5 +71,97 @@ def run(
     run_groups: RunGroups = map_groups,
     info: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """`inputs`: `documents.<source>`, `clusters`."""
-    raise NotImplementedError("being written")
+    """Train the classifier and give every document its probabilities. `inputs`: `documents.<source>`, `clusters`.
+
+    Raises ConfigError before any work for a source that is not there, and for a label without training text.
+    """
+    check_config(config, inputs)
+    classifier, groups = domain_classifier(config), part_groups(inputs)
+    steps = [
+        *ask_steps(store, inputs, "exact_id"),
+        label_step(store, inputs, classifier),
+        train_step(store, classifier),
+        Step("validate", lambda results: [trained_files(results)], partial(_validate, store, dict(inputs), config)),
+        Step("score", partial(_plan_scores, groups), partial(_score, store, config, dict(inputs)), final=False),
+        fill_step(store, inputs),
+    ]
+    return run_stage(store=store, stage=NAME, version=VERSION, config=config, inputs=inputs, steps=steps, run_groups=run_groups, info=info)
+
+
+def score(model: Any, texts: Sequence[str], config: Config) -> list[list[float] | None]:
+    """For each text the probabilities of `DOMAINS`, the mean over its pieces; None for an empty text."""
+    lines = [lines_of(text, config.chunk_chars, config.max_chunks) for text in texts]
+    rows = probabilities(model, [line for some in lines for line in some], DOMAINS)
+    found, position = list[list[float] | None](), 0
+    for some in lines:
+        found.append(mean(rows[position : position + len(some)]) if some else None)
+        position += len(some)
+    return found
+
+
+@dataclass(frozen=True)
+class ScoreGroup:
+    """A partition of a source, and the files of earlier steps that scoring reads."""
+
+    source: str
+    part: int
+    wanted: FileEntry | None
+    trained: Trained
+
+
+def _plan_scores(groups: Sequence[tuple[str, int]], results: Results) -> list[ScoreGroup]:
+    wanted, trained = wanted_files(results), trained_files(results)
+    return [ScoreGroup(source, part, wanted.get(part), trained) for source, part in groups]
+
+
+def _score(store: Store, config: Config, inputs: Mapping[str, Manifest], group: ScoreGroup, output: Output) -> None:
+    root = output.attempt.root
+    documents = read_documents(store, inputs[f"documents.{group.source}"], group.part, ["id", "text"])
+    clusters = read_beside(store, inputs["clusters"], group.source, group.part, documents["id"], ["cluster_id", "exact_id"])
+    smallest = pc.equal(clusters["exact_id"], clusters["id"])
+    documents, cluster_ids = documents.filter(smallest), clusters["cluster_id"].filter(smallest).to_pylist()
+    trained = trained_clusters(store, root, group.trained.clusters)
+    fresh = [name not in trained for name in cluster_ids]
+    texts = [text for text, judged in zip(documents["text"].to_pylist(), fresh, strict=True) if judged]
+    scores = iter(score(open_model(store, root, group.trained.model), texts, config))
+    rows = [next(scores) if judged else None for judged in fresh]
+    columns = {f"p_{domain}": [None if row is None else row[i] for row in rows] for i, domain in enumerate(DOMAINS)}
+    table = pa.table({"id": documents["id"], **columns}, schema=DOMAIN_SCORES)
+    write_scored(store, output, group.source, group.part, table, group.wanted)
+    output.counts["scored"] += len(texts)
+
+
+def _validate(store: Store, inputs: Mapping[str, Manifest], config: Config, trained: Trained, output: Output) -> None:
+    root = output.attempt.root
+    model, clusters = open_model(store, root, trained.model), trained_clusters(store, root, trained.clusters)
+    chosen = dict[str, Counter[str]]()
+    for source, _, texts in validation_texts(store, inputs, domain_classifier(config), clusters):
+        found = [row for row in score(model, texts, config) if row is not None]
+        chosen.setdefault(source, Counter()).update(DOMAINS[row.index(max(row))] for row in found)
+    with output.create("validation.json") as file:
+        file.write(json.dumps(validation_report(chosen, config.validation_sources), indent=1, sort_keys=True).encode())
+
+
+def validation_report(chosen: Mapping[str, Mapping[str, int]], labels: Mapping[str, str]) -> dict[str, Any]:
+    """Accuracy over the documents of sources kept out, per domain and per source, and the confusion (declared -> chosen -> documents)."""
+
+    def accuracy(right: int, documents: int) -> float | None:
+        return round(right / documents, 4) if documents else None
+
+    confusion = {label: Counter[str]() for label in sorted(set(labels.values()))}
+    for source, counts in chosen.items():
+        confusion[labels[source]].update(counts)
+    return {
+        "documents": sum(sum(counts.values()) for counts in confusion.values()),
+        "accuracy": accuracy(sum(row[label] for label, row in confusion.items()), sum(sum(row.values()) for row in confusion.values())),
+        "accuracy_by_domain": {label: accuracy(row[label], sum(row.values())) for label, row in confusion.items()},
+        "confusion": {label: {domain: row[domain] for domain in DOMAINS} for label, row in confusion.items()},
+        "sources": {
+            source: {
+                "domain": labels[source],
+                "documents": sum(c.values()),
+                "accuracy": accuracy(c.get(labels[source], 0), sum(c.values())),
+            }
+            for source, c in sorted(chosen.items())
+        },
+    }

@@ -1,7 +1,7 @@
 """Stage `quality`: signals beside the documents. It measures; select decides.
 
-Files: `<source>/part-*.parquet` (schema: `score.signals_schema`), and with a classifier `quality.bin`, `trained_clusters` (sorted 16-byte ids
-of the clusters that trained it, which have no quality_score) and `validation.json` (accuracy and AUC on whole sources kept out).
+Files: `<source>/part-*.parquet` (schema: `score.signals_schema`), and with a classifier `quality.bin`, `trained_clusters` (sorted 16-byte
+ids of the clusters that trained it, which have no quality_score) and `validation.json` (accuracy and AUC on whole sources kept out).
 """
 
 from __future__ import annotations
