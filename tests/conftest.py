@@ -6,10 +6,12 @@ import atexit
 import os
 import re
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -31,6 +33,7 @@ settings.register_profile("dev", deadline=None, suppress_health_check=[HealthChe
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -38,6 +41,22 @@ PROJECT = Path(__file__).resolve().parent.parent
 def project() -> Path:
     """The root of the project."""
     return PROJECT
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_network() -> Iterator[None]:
+    """Tests reach this machine only: a connection to another one fails at once, and names the address."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        is_remote = self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in LOOPBACK
+        if is_remote and self.type & socket.SOCK_STREAM:
+            raise RuntimeError(f"a test tried to connect to {address}: tests need no network")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        yield
 
 
 @pytest.fixture(scope="session")
