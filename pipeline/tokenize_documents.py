@@ -2,7 +2,8 @@
 
 A group is a partition: the documents of all sources in it, merged in id order, go to `train/<component>/part-%05d` and
 `held_out/<domain>/part-%05d` (format: storage/token_shards.py). Part after part, a component's shards are its stream in id order (RULE 23).
-`counts.json` holds token_size (bytes), vocab_size, and under `train` by component and `held_out` by domain: tokens (BOS and EOS among
+`counts.json` holds token_size (bytes), vocab_size, bos_id (what begins a document), and under `train` by component and `held_out` by
+domain: tokens (BOS and EOS among
 them), documents, bytes (UTF-8, of the edited texts) and tokens_per_byte.
 """
 
@@ -109,8 +110,9 @@ def _add_up(results: Results) -> list[dict[str, dict[str, int]]]:
 
 
 def _write_counts(group: dict[str, dict[str, int]], output: Output, *, store: Store, tokenizer: Manifest) -> None:
-    vocab_size = load_tokenizer(store, tokenizer).vocab_size
-    counts: dict[str, Any] = {"format": 1, "token_size": token_size_for(vocab_size), "vocab_size": vocab_size}
+    loaded = load_tokenizer(store, tokenizer)
+    size = token_size_for(loaded.vocab_size)
+    counts: dict[str, Any] = {"format": 1, "token_size": size, "vocab_size": loaded.vocab_size, "bos_id": loaded.bos_id}
     for split in SPLITS:
         rows = {stream.removeprefix(f"{split}/"): row for stream, row in group.items() if stream.startswith(f"{split}/")}
         counts[split] = {name: {**row, "tokens_per_byte": row["tokens"] / row["bytes"]} for name, row in rows.items()}
