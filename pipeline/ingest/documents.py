@@ -5,8 +5,8 @@ Two artifacts. `documents` (`run`): `part-%05d.parquet` with rows of `DOCUMENTS`
 files and in whatever order. `origins` (`run_origins`): `part-%05d.parquet` with rows of `ORIGINS`, sorted by id, file, offset and row,
 one for each record that became the document; and `quarantine.parquet` with rows of `QUARANTINE`. Only lineage and the report read it.
 
-Counts of `documents` close: records = documents + skipped + duplicate_id + quarantined; `skipped:<reason>` and `quarantined:<reason>` add up to theirs.
-Records of one id with equal content (every column of the document) are one document, and the others `duplicate_id`; with other content
+Counts of `documents` close: records = documents + skipped + duplicate_id + quarantined; `skipped:<reason>` and `quarantined:<reason>` add up
+to theirs. Records of one id with equal content (every column of the document) are one document, and the others `duplicate_id`; with other content
 all of them are quarantined as `id_conflict`.
 """
 

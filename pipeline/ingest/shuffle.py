@@ -39,8 +39,8 @@ def groups_of(manifests: Sequence[Manifest], prefix: str) -> list[list[Piece]]:
     found: list[list[Piece]] = []
     size_bytes = 0
     for manifest in manifests:
-        entries = [manifest.file(name) for name in manifest.names(prefix)] or [None]
-        for n, entry in enumerate(entries):
+        entries: list[FileEntry | None] = [manifest.file(name) for name in manifest.names(prefix)]
+        for n, entry in enumerate(entries or [None]):
             more_bytes = entry.size_bytes if entry is not None else 0
             size_bytes += more_bytes
             if not found or size_bytes > GROUP_BYTES:
