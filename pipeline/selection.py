@@ -1,18 +1,103 @@
-"""Stage `select`: keep or the first reason, domain, component, edits."""
+"""Stage `select`: the only one that decides. Keep or the first reason, domain, text class, component, edits. RULES 13, 17 to 20.
+
+Files: `<source>/part-*.parquet` (schema: `documents.SELECTION`), `funnel.json` and `samples.json` (see select/funnel.py).
+Steps, with files between them:
+
+    ask, wanted   clusters that have more than one member
+    judge         per partition: quality, language and evaluation overlap, domain, component; what is still kept of those clusters goes on
+    survive       per partition of cluster ids: survivors by url, exact and near
+    decide        per partition: the reasons of both, edits, documents that the edits leave empty; a tally
+    sum           the tallies added up
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from typing import Any
 
-from pipeline.partitions import RunGroups, map_groups
+import pyarrow as pa
+
+from pipeline.documents import (
+    DOMAINS,
+    SELECTION,
+    TEXT_CLASSES,
+    Edit,
+    apply_edits,
+    keyed_fraction,
+    part_name,
+    read_beside,
+    read_documents,
+    sources_of,
+)
+from pipeline.exact_copies import Ids, ask_steps, partitions_of, ranges_by_part, read_ids, wanted_files
+from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
+from pipeline.quality import config as quality_config
+from pipeline.quality.thresholds import bounds, keep_all
 from pipeline.select.config import Config
-from storage.artifact import Manifest
+from pipeline.select.decide import component_of, domain_of, text_class_of
+from pipeline.select.edits import edited_size_bytes, merge_edits
+from pipeline.select.funnel import (
+    add_up,
+    assert_closed,
+    count,
+    fraction_that_would_do,
+    funnel_of,
+    new_tally,
+    render_funnel,
+    samples_of,
+    trim_samples,
+)
+from pipeline.select.survivors import DROPPED, MEMBERS, Member, drop
+from storage.artifact import FileEntry, Manifest, read_entry
+from storage.errors import ConfigError, IntegrityError
 from storage.store import Store
+from storage.tables import ID, parse_table, read_table
 
 NAME = "select"
 VERSION = 1
-__all__ = ["NAME", "VERSION", "Config", "run"]
+__all__ = ["NAME", "VERSION", "Config", "check_config", "render_funnel", "run"]
+
+JUDGED = pa.schema(
+    [
+        pa.field("id", ID, nullable=False),
+        pa.field("cluster_id", ID, nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("domain", pa.string(), nullable=False),
+        pa.field("text_class", pa.string(), nullable=False),
+        pa.field("component", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("text_size_bytes", pa.int64(), nullable=False),
+    ]
+)
+
+
+def check_config(config: Config, quality: quality_config.Config, sources: Sequence[str]) -> None:
+    """Raises ConfigError when the facts name other sources, or a threshold needs a signal that the quality stage does not measure."""
+    if set(config.sources) != set(sources):
+        raise ConfigError(f"select.sources: names {sorted(config.sources)}, but the sources are {sorted(sources)}")
+    absent = {
+        "quality_score": quality.classifier is None and "quality.classifier",
+        "dirty_words": not quality.dirty_words and "quality.dirty_words",
+        "dirty_word_ratio": not quality.dirty_words and "quality.dirty_words",
+    }
+    blocks = {f"datatrove_{item.name}" for item in quality.datatrove_filters}
+    for text_class in TEXT_CLASSES:
+        for bound in bounds(getattr(config.thresholds, text_class)):
+            where = f"select.thresholds.{text_class}"
+            if bound.signal.startswith("datatrove_") and bound.signal not in blocks:
+                name = bound.signal.removeprefix("datatrove_")
+                raise ConfigError(f"{where}.datatrove_filters: {name!r} is not among quality.datatrove_filters")
+            if off := absent.get(bound.signal):
+                raise ConfigError(f"{where}: a threshold on {bound.signal} has no effect while {off} is off")
+    for component in config.components:
+        if component.min_quality_score is not None and quality.classifier is None:
+            raise ConfigError(f"select.components: {component.name!r} needs a quality score, but quality.classifier is off")
+        if unknown := sorted(set(component.sources or ()) - set(sources)):
+            raise ConfigError(f"select.components: {component.name!r} names the source {unknown[0]!r}; there are {sorted(sources)}")
 
 
 def run(
@@ -23,5 +108,276 @@ def run(
     run_groups: RunGroups = map_groups,
     info: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """`inputs`: `documents.<source>`, `clusters`, `quality`, `domains`."""
-    raise NotImplementedError("being written")
+    """Decide on every document. `inputs`: `documents.<source>`, `clusters`, `quality`, `domains`.
+
+    Raises ConfigError before any work as `check_config` does; and after it, naming the fraction that would do, when a domain keeps fewer
+    held-out bytes than `min_held_out_size_bytes`.
+    """
+    check_config(config, quality_config.Config.model_validate(inputs["quality"].payload["config"]), list(sources_of(inputs)))
+    partitions, job = partitions_of(inputs), Job(store, dict(inputs), config)
+    steps = [
+        *ask_steps(store, inputs, "cluster_id"),
+        Step("judge", partial(_plan_judge, partitions), partial(_judge, job), final=False),
+        Step("survive", _plan_survive, partial(_survive, job), final=False),
+        Step("decide", partial(_plan_decide, partitions), partial(_decide, job)),
+        Step("sum", lambda results: [[result.note for result in results["decide"]]], partial(_sum, config)),
+    ]
+    return run_stage(
+        store=store,
+        stage=NAME,
+        version=VERSION,
+        config=config,
+        inputs=inputs,
+        steps=steps,
+        run_groups=run_groups,
+        info=info,
+        check=partial(_check_held_out, config),
+    )
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every group is bound to."""
+
+    store: Store
+    inputs: Mapping[str, Manifest]
+    config: Config
+
+    @property
+    def split_key(self) -> str:
+        """The key of the hash by which dedup chose held-out clusters."""
+        return str(self.inputs["clusters"].payload["config"].get("split_key", "held out"))
+
+
+def _plan_judge(partitions: int, results: Results) -> list[tuple[int, FileEntry | None]]:
+    wanted = wanted_files(results)
+    return [(part, wanted.get(part)) for part in range(partitions)]
+
+
+def _judge(job: Job, group: tuple[int, FileEntry | None], output: Output) -> None:
+    part, entry = group
+    wanted = frozenset(read_ids(job.store, output.attempt.root, entry))
+    members = list[Member]()
+    for source in sources_of(job.inputs):
+        judged, more = judge_part(job, source, part, wanted)
+        output.table(f"judged/{part_name(part, source)}", judged)
+        members += more
+    members.sort()
+    columns = {name: [member[i] for member in members] for i, name in enumerate(MEMBERS.names)}
+    output.table(f"members/{part_name(part)}", pa.table(columns, schema=MEMBERS))
+    output.note = ranges_by_part([member.cluster_id for member in members], partitions_of(job.inputs))
+
+
+def judge_part(job: Job, source: str, part: int, wanted: frozenset[bytes]) -> tuple[pa.Table, list[Member]]:
+    """The decisions on one partition that need no other document (schema JUDGED), and the members of larger clusters that they keep.
+
+    `wanted` are the clusters of several members whose smallest lies in this partition.
+    """
+    facts, config = job.config.sources[source], job.config
+    documents = read_documents(job.store, job.inputs[f"documents.{source}"], part, ["id", "date", "language", "language_probability"])
+    clusters = read_beside(job.store, job.inputs["clusters"], source, part, documents["id"])
+    signals = read_beside(job.store, job.inputs["quality"], source, part, documents["id"])
+    domains = read_beside(job.store, job.inputs["domains"], source, part, documents["id"])
+    signals = signals.append_column("language_probability", documents["language_probability"])
+    languages = documents["language"].to_pylist()
+    probabilities = documents["language_probability"].to_pylist()
+    rows = [{domain: row[f"p_{domain}"] for domain in DOMAINS} for row in domains.to_pylist()]
+    chosen = [domain_of(facts, *given, config) for given in zip(languages, probabilities, rows, strict=True)]
+    classes = [text_class_of(facts, domain) for domain in chosen]
+    scores = signals["quality_score"].to_pylist()
+    components = [
+        component_of(config.components, domain, source, language, score, row[domain])
+        for domain, language, score, row in zip(chosen, languages, scores, rows, strict=True)
+    ]
+    columns = {
+        "id": documents["id"],
+        "cluster_id": clusters["cluster_id"],
+        "reason": pa.array(_reasons(signals, classes, config), pa.string()),
+        "domain": chosen,
+        "text_class": classes,
+        "component": components,
+        "split": clusters["split"],
+        "text_size_bytes": signals["text_size_bytes"],
+    }
+    judged = pa.table(columns, schema=JUDGED)
+    return judged, _members(judged, clusters, documents["date"], scores, facts.priority, wanted)
+
+
+def _reasons(signals: pa.Table, classes: Sequence[str], config: Config) -> list[str | None]:
+    """The first reason by quality, language or overlap with evaluation, per document."""
+    found: list[str | None] = [None] * len(classes)
+    overlap = signals["eval_overlap"].to_pylist()
+    for text_class in sorted(set(classes)):
+        rows = [i for i, name in enumerate(classes) if name == text_class]
+        reasons = keep_all(signals.take(pa.array(rows, pa.int64())), getattr(config.thresholds, text_class))
+        for i, reason in zip(rows, reasons, strict=True):
+            found[i] = reason or ("eval_overlap" if overlap[i] else None)
+    return found
+
+
+def _members(
+    judged: pa.Table, clusters: pa.Table, dates: pa.ChunkedArray, scores: Sequence[float | None], priority: int, wanted: frozenset[bytes]
+) -> list[Member]:
+    found = []
+    rows = zip(
+        clusters.to_pylist(), judged["reason"].to_pylist(), judged["text_size_bytes"].to_pylist(), dates.to_pylist(), scores, strict=True
+    )
+    for row, reason, size_bytes, date, score in rows:
+        if reason is None and (row["cluster_id"] != row["id"] or row["id"] in wanted):
+            ids = (row["cluster_id"], row["id"], row["url_id"], row["exact_id"], row["near_id"])
+            found.append(Member(*ids, date, size_bytes, score, priority))
+    return found
+
+
+def _plan_survive(results: Results) -> list[tuple[int, tuple[Ids, ...]]]:
+    found = dict[int, list[Ids]]()
+    for result in results["judge"]:
+        for part, start, end in result.note:
+            found.setdefault(part, []).append(Ids(result.entry(f"members/{part_name(result.n)}"), start, end))
+    return [(part, tuple(slices)) for part, slices in sorted(found.items())]
+
+
+def _survive(job: Job, group: tuple[int, tuple[Ids, ...]], output: Output) -> None:
+    part, slices = group
+    members = [Member(**row) for some in slices for row in _slice(job.store, output.attempt.root, some).to_pylist()]
+    members.sort(key=lambda member: (member.cluster_id, member.id))
+    dropped = dict[bytes, str]()
+    for _, cluster in groupby(members, key=lambda member: member.cluster_id):
+        dropped.update(drop(cluster, job.config.survivors))
+    names = sorted(dropped)
+    output.table(f"dropped/{part_name(part)}", pa.table({"id": names, "reason": [dropped[name] for name in names]}, schema=DROPPED))
+    output.note = ranges_by_part(names, partitions_of(job.inputs))
+
+
+def _slice(store: Store, root: str, rows: Ids) -> pa.Table:
+    return parse_table(read_entry(store, root, rows.entry), rows.entry.name).slice(rows.start, rows.end - rows.start)
+
+
+@dataclass(frozen=True)
+class DecideGroup:
+    """Partition `part` of every source: what judge wrote of it, and who of it did not survive."""
+
+    part: int
+    judged: tuple[FileEntry, ...]
+    dropped: tuple[Ids, ...]
+
+
+def _plan_decide(partitions: int, results: Results) -> list[DecideGroup]:
+    dropped: list[list[Ids]] = [[] for _ in range(partitions)]
+    for result in results["survive"]:
+        for part, start, end in result.note:
+            dropped[part].append(Ids(result.files[0], start, end))
+    judged = [tuple(entry for entry in result.files if entry.name.startswith("judged/")) for result in results["judge"]]
+    return [DecideGroup(part, judged[part], tuple(dropped[part])) for part in range(partitions)]
+
+
+def _decide(job: Job, group: DecideGroup, output: Output) -> None:
+    root, tally = output.attempt.root, new_tally()
+    lost = dict[bytes, str]()
+    for some in group.dropped:
+        lost.update((row["id"], row["reason"]) for row in _slice(job.store, root, some).to_pylist())
+    for entry in group.judged:
+        source = entry.name.split("/")[1]
+        judged = parse_table(read_entry(job.store, root, entry), entry.name)
+        rows, sizes = _decided_rows(job, source, group.part, judged, lost)
+        output.table(part_name(group.part, source), pa.Table.from_pylist(rows, schema=SELECTION))
+        clusters, before = judged["cluster_id"].to_pylist(), judged["text_size_bytes"].to_pylist()
+        for row, cluster_id, size_bytes, edited in zip(rows, clusters, before, sizes, strict=True):
+            count(
+                tally,
+                source=source,
+                name=row["id"],
+                **{key: row[key] for key in ("reason", "domain", "component", "split")},
+                size_bytes=size_bytes,
+                edited_size_bytes=edited,
+                fraction=keyed_fraction(job.split_key, cluster_id),
+            )
+    assert_closed(tally)
+    trim_samples(tally, job.config.samples_per_reason)
+    output.note = tally
+
+
+def _decided_rows(job: Job, source: str, part: int, judged: pa.Table, lost: Mapping[bytes, str]) -> tuple[list[dict[str, Any]], list[int]]:
+    """Rows of the selection table, and the bytes of each text after its edits."""
+    rows, sizes = list[dict[str, Any]](), list[int]()
+    edits = _edits(job, source, part, judged)
+    texts = _texts_at_risk(job, source, part, edits)
+    for i, row in enumerate(judged.to_pylist()):
+        reason = row["reason"] or lost.get(row["id"])
+        size = edited_size_bytes(row["text_size_bytes"], edits[i])
+        if reason is None and (size == 0 or (i in texts and not apply_edits(texts[i], edits[i]).strip())):
+            reason = "lines"
+        kept = reason is None
+        rows.append(
+            {
+                "id": row["id"],
+                "keep": kept,
+                "reason": reason,
+                "domain": row["domain"],
+                "text_class": row["text_class"],
+                "component": row["component"] if kept and row["split"] == "train" else None,
+                "split": row["split"],
+                "edits": [edit._asdict() for edit in edits[i]],
+            }
+        )
+        sizes.append(size)
+    return rows, sizes
+
+
+def _edits(job: Job, source: str, part: int, judged: pa.Table) -> list[list[Edit]]:
+    """The merged edits of each document."""
+    clusters, pii = job.inputs["clusters"], job.config.pii
+    spans = read_table(job.store, clusters, f"spans/{part_name(part, source)}")
+    addresses = read_beside(job.store, job.inputs["quality"], source, part, judged["id"], ["pii"])["pii"].to_pylist()
+    texts = {"email": pii.email, "ipv4": pii.ipv4, "ipv6": pii.ipv6}
+    if not spans["id"].equals(judged["id"]):
+        raise IntegrityError(
+            f"{clusters.root}/spans/{part_name(part, source)}", expected="the ids of the documents, in order", actual="other ids"
+        )
+    merged = list[list[Edit]]()
+    for lines, found, text_class in zip(spans["lines"].to_pylist(), addresses, judged["text_class"].to_pylist(), strict=True):
+        if not lines and not found:
+            merged.append([])
+            continue
+        replaced = [Edit(span["start"], span["end"], texts[span["kind"]]) for span in found] if text_class in pii.text_classes else []
+        merged.append(merge_edits([(span["start"], span["end"]) for span in lines or []], replaced))
+    return merged
+
+
+def _texts_at_risk(job: Job, source: str, part: int, edits: Sequence[Sequence[Edit]]) -> dict[int, str]:
+    """Texts of the documents that lose something, by row: only they can become empty."""
+    rows = [i for i, some in enumerate(edits) if any(edit.replacement == "" for edit in some)]
+    if not rows:
+        return {}
+    texts = read_documents(job.store, job.inputs[f"documents.{source}"], part, ["text"])["text"].take(pa.array(rows, pa.int64()))
+    return dict(zip(rows, texts.to_pylist(), strict=True))
+
+
+def _sum(config: Config, tallies: Sequence[Any], output: Output) -> None:
+    total = add_up(tallies, config.samples_per_reason)
+    funnel = funnel_of(total)
+    for name, value in (("funnel.json", funnel), ("samples.json", samples_of(total))):
+        with output.create(name) as file:
+            file.write(json.dumps(value, indent=1, sort_keys=True).encode())
+    output.counts["documents"] = funnel["total"]["in"]["documents"]
+    output.counts["kept"] = funnel["total"]["kept"]["documents"]
+    output.counts["warnings"] = len(funnel["warnings"])
+    output.counts.update({f"reason:{reason}": cell["documents"] for reason, cell in funnel["total"]["dropped"].items()})
+    output.note = {"domains": funnel["domains"], "held_out_steps": total["held_out_steps"]}
+
+
+def _check_held_out(config: Config, results: Results) -> None:
+    """RULE 13: too few kept held-out bytes in a domain is an error that names the fraction that would do."""
+    note = results["sum"][0].note
+    for domain, needed in sorted(config.min_held_out_size_bytes.items()):
+        found = note["domains"].get(domain, {}).get("held_out", {"size_bytes": 0})["size_bytes"]
+        if found < needed:
+            fraction = fraction_that_would_do(note["held_out_steps"].get(domain, {}), needed)
+            advice = (
+                f"held_out_fraction = {fraction} would do"
+                if fraction
+                else "no held_out_fraction would do: the domain keeps too little text"
+            )
+            raise ConfigError(
+                f"select.min_held_out_size_bytes.{domain}: {needed:,} bytes are asked, {found:,} are kept and held out; {advice}"
+            )

@@ -1,7 +1,11 @@
 """What the domain classifier reads of a text: words, and cheap signals of its form as words of their own.
 
-fastText averages the vectors of a line's words, so a signal must be repeated to be heard among two hundred words. The signals are ratios that
-survive extraction from HTML as well as they can: symbols, digits, identifiers, TeX commands, mathematical characters, indentation, line ends.
+fastText averages the vectors of a line's words, so a signal must be repeated to be heard among two hundred words. Signals are ratios of
+characters and lines: symbols, digits, identifiers, TeX commands, mathematical characters, indentation, line ends.
+
+Extraction from HTML loses much of the form (TeX, indentation) and documentation is prose about code. So each piece of text gives two lines, one with
+its form and one of natural words alone, in training and in prediction. Trained on plain files, the second line raised accuracy on
+web pages from 62 to 90 % (benchmarks/measure_domains.py).
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from pipeline.words import words
 
 _TEX, _IDENTIFIER = re.compile(r"\\[A-Za-z]+"), re.compile(r"[a-z0-9]_[a-z0-9]|[a-z][A-Z]|\w\(\)|\w\.\w+\(|::|->|=>")
 _PLAIN_WORD = re.compile(r"[^\W\d_A-Z]{2,}|[A-Z][^\W\d_A-Z]+")
-_MATH = re.compile(r"[\u2200-\u22ff\u2a00-\u2aff\u03b1-\u03c9\u2070-\u209f\u2100-\u214f±×÷∂√∞≤≥≠≈\U0001d400-\U0001d7ff]")
+_MATH = re.compile(r"[\u2200-\u22ff\u2a00-\u2aff\u03b1-\u03c9\u2070-\u209f\u2100-\u214f±×÷∂√∞≤≥≠≈\U0001d400-\U0001d7ff]")  # noqa: RUF001
 _CHARACTERS = (
     ("digit", re.compile(r"[0-9]")),
     ("brace", re.compile(r"[{}]")),
@@ -38,7 +42,6 @@ _LINES = (
     ("codeend", re.compile(r"[;{}),:]\s*$", re.MULTILINE)),
     ("sentenceend", re.compile(r"[.!?\u3002]\s*$", re.MULTILINE)),
 )
-LEVELS_PER_OCTAVE = 1
 WORDS_PER_REPEAT = 40
 
 
@@ -76,7 +79,7 @@ def line_of(text: str) -> str:
 
 
 def plain_line_of(text: str) -> str:
-    """The same piece as extraction from HTML might have left it: natural words alone, identifiers cut into theirs, no TeX, no symbols, no form."""
+    """The piece as extraction from HTML might have left it: words alone, identifiers cut into theirs, no TeX, no symbols."""
     return " ".join(_PLAIN_WORD.findall(_TEX.sub(" ", text))).lower()
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from storage.strict import Strict
@@ -100,6 +102,18 @@ def keep(signals: Mapping[str, float | None], thresholds: Thresholds) -> str | N
         if found is not None and (found < value if is_minimum else found > value):
             return reason
     return None
+
+
+def keep_all(table: pa.Table, thresholds: Thresholds) -> list[str | None]:
+    """`keep` for every row of a table with the columns that the thresholds name. Raises KeyError as `keep` does."""
+    reasons = np.full(table.num_rows, None, object)
+    for signal, is_minimum, value, reason in reversed(bounds(thresholds)):
+        column = table.column(signal)
+        compare = pc.less if is_minimum else pc.greater
+        dropped = pc.fill_null(compare(pc.cast(column, pa.float64()), value), False)
+        reasons[dropped.to_numpy()] = reason
+    found: list[str | None] = reasons.tolist()
+    return found
 
 
 # What the three papers ask of English web pages, as FineWeb runs them (C4's curly bracket and terminal punctuation rules included).
