@@ -138,7 +138,7 @@ def samples_of(total: Tally) -> dict[str, dict[str, list[str]]]:
 
 
 def fraction_that_would_do(steps: Mapping[str, int], needed_size_bytes: int) -> float | None:
-    """The smallest held_out_fraction (in thousandths) at which a domain would have `needed_size_bytes` of held-out text; None if none does."""
+    """The smallest held_out_fraction (in thousandths) that would hold out `needed_size_bytes` of a domain's text; None if none does."""
     held_out = 0
     for step in sorted(steps, key=int):
         held_out += steps[step]
