@@ -24,7 +24,9 @@ app = typer.Typer(
 )
 
 Recipe = Annotated[str, typer.Option("--recipe", help="recipe file (YAML), or the name of one in flows/recipes: demo, test, llama3-8b, …")]
-Execution = Annotated[str, typer.Option("--execution", help="execution file (YAML), or the name of one in flows/execution: local, minio, …")]
+Execution = Annotated[
+    str, typer.Option("--execution", help="execution file (YAML), or the name of one in flows/execution: local, minio, …")
+]
 RunName = Annotated[str | None, typer.Option("--run", help="name of the run; the recipe's own name when not given")]
 OldRun = Annotated[str, typer.Option("--run", help="name of the run to ask")]
 
@@ -102,7 +104,9 @@ def trace(
     document: Annotated[str | None, typer.Argument(metavar="[ID]", help="a document's id, or its first digits: which steps saw it")] = None,
     url: Annotated[str | None, typer.Option("--url", help="every document of this URL, and the steps that saw them")] = None,
     stage: Annotated[str | None, typer.Option("--stage", help="with --step: a training stage (pretrain, extend_context, anneal)")] = None,
-    step: Annotated[int | None, typer.Option("--step", min=0, help="with --stage: an optimizer step, from 0: which documents it saw")] = None,
+    step: Annotated[
+        int | None, typer.Option("--step", min=0, help="with --stage: an optimizer step, from 0: which documents it saw")
+    ] = None,
     execution: Execution = "local",
     name: OldRun = "demo",
 ) -> None:

@@ -130,6 +130,25 @@ class TorchrunHere:
             return file.read().decode(errors="replace")
 
 
+def _read_result(path: Path) -> dict[str, Any] | None:
+    """The result file, or None when the trainer wrote none."""
+    try:
+        result = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return result if isinstance(result, dict) else None
+
+
+ERRORS: dict[str, type[CaravanError]] = {error.__name__: error for error in (ConfigError, InputError, IntegrityError, RetryableError)}
+
+
+def _error_of(result: Mapping[str, Any]) -> CaravanError:
+    """The error that a result file describes, made anew; one that is none of ours can be mended by another try, or not at all."""
+    described = result.get("error") or {"class": "RetryableError", "message": f"it ended as {result.get('status')}", "arguments": {}}
+    kind = ERRORS.get(described["class"], RetryableError)
+    return kind(**described["arguments"]) if described["arguments"] else kind(described["message"])
+
+
 def run_attempts(
     launcher: Launcher,
     prepare: Callable[[int], Attempt],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -53,11 +55,31 @@ class Run:
     pid: int = 0
     flow_run: str = ""
     error: str = ""
+    report_of: str = ""  # hash of the artifacts that the report shows
+
+    @property
+    def artifacts_hash(self) -> str:
+        """A hash of what the run points at."""
+        return hashlib.sha256(json.dumps({k: v.digest for k, v in self.artifacts.items()}, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def report_path(self) -> str:
+        """Where the run's page is, in the store."""
+        return f"{self.root}/report.html"
+
+    @property
+    def report_is_fresh(self) -> bool:
+        """Whether the page shows what the run points at."""
+        return self.report_of == self.artifacts_hash and self.store.exists(self.report_path)
 
     @property
     def root(self) -> str:
         """The run's folder in the store."""
         return f"runs/{self.name}"
+
+    def work_dir(self, folder: str) -> Path:
+        """The run's folder on this machine, for what grows while it runs."""
+        return Path(folder) / self.name
 
     def save(self) -> None:
         """Write run.json, and the recipe and the execution as YAML beside it."""

@@ -12,17 +12,21 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
+from flows.recipe import Recipe
 from flows.runs import Run
+from pipeline.ingest.config import SourceConfig
+from pipeline.snapshot import Listing, listing_identity, look, read_listing
 from storage.artifact import Manifest, find, identity
 from storage.errors import ConfigError
 from storage.store import Store
+from storage.strict import Strict
 
 # In the order of the path: `--from` and `--to` mean places in this list.
-STAGES = (
+StageName = Literal[
     "snapshot",
     "ingest",
     "dedup",
@@ -39,7 +43,8 @@ STAGES = (
     "export",
     "evaluate",
     "report",
-)
+]
+STAGES: tuple[StageName, ...] = get_args(StageName)
 SHOWN_FIELDS = 3
 SHOWN_VALUE_CHARS = 60
 
@@ -51,16 +56,17 @@ class Stage:
     here: the module's `run` in the flow's process, its groups in workers. child: all of it in a worker. torchrun: under the launcher.
     """
 
-    name: str
+    name: StageName
     module: str
     where: Literal["here", "child", "torchrun"] = "here"
     run: str = "run"
     prefix: str = ""  # of the module's NAME and VERSION, where one module makes two artifacts
+    takes_raw: bool = False  # whether `run` takes `raw`, the store of raw_root
 
     @property
     def artifact(self) -> str:
         """The stage's name in the store."""
-        return str(constants(self.module)[f"{self.prefix}NAME"])
+        return str(constants(self.module).get(f"{self.prefix}NAME", self.name))
 
     @property
     def version(self) -> int:
@@ -90,12 +96,35 @@ _CONSTANTS: dict[str, dict[str, Any]] = {}
 class Pending:
     """An artifact that does not exist yet: of which stage, and why, as the field or input that differs."""
 
-    stage: str
+    stage: StageName
     key: str
     reason: str
 
 
+class Untouched(Store):
+    """A store that is only read: what a dry run would note down is dropped."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write nothing."""
+
+
+def stage_name(name: str) -> StageName:
+    """`name` as a stage. Raises ConfigError, naming those that there are."""
+    for stage in STAGES:
+        if stage == name:
+            return stage
+    raise ConfigError(f"no stage {name!r}; the stages are: {', '.join(STAGES)}")
+
+
 Artifact = Manifest | Pending
+
+
+class Sources(Strict):
+    """What the snapshot is asked for."""
+
+    sources: tuple[SourceConfig, ...]
+
+
 State = Literal["fresh", "stale", "ran", "again"]
 
 
@@ -116,7 +145,7 @@ class Visit:
     """What the walk found at one artifact. `reason` is empty when it is fresh; `asked` says whether the walk may run it."""
 
     key: str
-    stage: str
+    stage: StageName
     state: State
     reason: str
     asked: bool
@@ -127,18 +156,15 @@ class Visit:
 class Asked:
     """What is asked for: from a stage to a stage (both included), and whether fresh ones execute again."""
 
-    first: str = STAGES[0]
-    last: str = STAGES[-1]
+    first: StageName = STAGES[0]
+    last: StageName = STAGES[-1]
     force: bool = False
 
     def __post_init__(self) -> None:
-        for stage in (self.first, self.last):
-            if stage not in STAGES:
-                raise ConfigError(f"no stage {stage!r}; the stages are: {', '.join(STAGES)}")
         if STAGES.index(self.first) > STAGES.index(self.last):
             raise ConfigError(f"nothing to do: {self.first} comes after {self.last}")
 
-    def includes(self, stage: str) -> bool:
+    def includes(self, stage: StageName) -> bool:
         """Whether `stage` is asked for."""
         return STAGES.index(self.first) <= STAGES.index(stage) <= STAGES.index(self.last)
 
@@ -165,6 +191,34 @@ class Walk:
     def __call__(self, stage: Stage, config: BaseModel, inputs: Mapping[str, Artifact], label: str = "") -> Artifact:
         """The artifact of a stage, run if it has to be and may be. `label` tells apart several artifacts of one stage."""
         return self.each(stage, {label: config}, inputs)[label]
+
+    def look(self, stage: Stage, recipe: Recipe) -> Listing:
+        """The listing of the raw files: looked up anew each time, published when that may run."""
+        asked = self.asked.includes(stage.name)
+        listing = look(self.raw, self.store if self.perform else Untouched(self.store.uri), recipe.sources)
+        fingerprint, payload = listing_identity(listing)
+        job = Job(stage, stage.artifact, Sources(sources=recipe.sources), {}, fingerprint, payload)
+        if standing := find(self.store, stage.artifact, fingerprint):
+            self._visited(job, "fresh", "", standing)
+        elif asked and self.perform is not None:
+            (manifest,) = self.perform([job])
+            self._visited(job, "ran", "", manifest)
+        else:
+            self._pending(stage, stage.artifact, self._why_listing(stage, listing), asked)
+        return listing
+
+    def _why_listing(self, stage: Stage, listing: Listing) -> str:
+        previous = self.run.manifest(stage.artifact)
+        if previous is None:
+            return "not made yet"
+        before, lines = read_listing(self.store, previous), []
+        for source in sorted({*before, *listing}):
+            old, new = dict.fromkeys(before.get(source, ())), dict.fromkeys(listing.get(source, ()))
+            added, gone = [file for file in new if file not in old], [file for file in old if file not in new]
+            for what, files in (("new or changed", added), ("gone or changed", gone)):
+                if files:
+                    lines.append(f"{source}: {len(files)} of its files {what} ({files[0].path}{', …' if files[1:] else ''})")
+        return "; ".join(lines) or "its artifact is gone"
 
     def each(self, stage: Stage, configs: Mapping[str, BaseModel], inputs: Mapping[str, Artifact]) -> dict[str, Artifact]:
         """Several artifacts of one stage that have the same inputs, by label; those that have to run, run together."""
@@ -206,15 +260,19 @@ class Walk:
             if asked and not self.asked.includes(value.stage) and STAGES.index(value.stage) < STAGES.index(self.asked.first):
                 raise ConfigError(f"{stage.name}: its input {name} is stale ({value.reason}); run it too: --from {value.stage}")
 
+    def note(self, visit: Visit) -> None:
+        """Remember what was found at an artifact."""
+        self.visits.append(visit)
+
     def _visited(self, job: Job, state: State, reason: str, manifest: Manifest) -> Manifest:
         changed = self.run.point(job.key, manifest)
         if changed and self.perform is not None:
             self.run.save()
-        self.visits.append(Visit(job.key, job.stage.name, state, reason, self.asked.includes(job.stage.name), manifest))
+        self.note(Visit(job.key, job.stage.name, state, reason, self.asked.includes(job.stage.name), manifest))
         return manifest
 
     def _pending(self, stage: Stage, key: str, reason: str, asked: bool) -> Pending:
-        self.visits.append(Visit(key, stage.name, "stale", reason, asked, None))
+        self.note(Visit(key, stage.name, "stale", reason, asked, None))
         return Pending(stage.name, key, reason)
 
     def _why(self, job: Job) -> str:

@@ -1,0 +1,85 @@
+"""From names of files to a walk: what the command line and the Prefect flows share. No Prefect here, so that looking is quick."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+
+from flows.data_to_checkpoint import data_to_checkpoint
+from flows.execution import Execution, load_execution
+from flows.recipe import Recipe, check_together, load_recipe
+from flows.runs import Run, existing_run, open_run
+from flows.walk import Asked, Walk
+from storage.errors import ConfigError
+from storage.store import Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run, where, and under which name."""
+
+    recipe: Recipe
+    execution: Execution
+    store: Store
+    raw: Store
+    run: Run
+
+
+def open_plan(recipe: str, execution: str, run: str | None) -> Plan:
+    """Read and check both files, before any work. Raises ConfigError."""
+    asked, place = load_recipe(recipe), load_execution(execution)
+    check_together(asked, place)
+    use_credentials(place)
+    store = Store(place.store)
+    return Plan(asked, place, store, Store(place.raw_root), open_run(store, run or asked.name))
+
+
+def open_old_run(execution: str, run: str) -> Run:
+    """A run that exists, by an execution file and its name. Raises ConfigError."""
+    place = load_execution(execution)
+    use_credentials(place)
+    return existing_run(Store(place.store), run)
+
+
+def use_credentials(execution: Execution) -> None:
+    """Put the AWS variables of the execution's Prefect block into the environment, where they are not set. Never logged.
+
+    Raises ConfigError when the block is not there or holds something else.
+    """
+    name = execution.credentials_block
+    if name is None:
+        return
+    from prefect.blocks.core import Block
+
+    try:
+        held = Block.load(name).get()  # type: ignore[union-attr]  # a sync call; secret and json blocks have get()
+        values = json.loads(held) if isinstance(held, str) else dict(held)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(f"execution.credentials_block: {name!r}: {type(error).__name__}; expected secret/<name> holding JSON") from None
+    wrong = sorted(key for key in values if not key.startswith("AWS_"))
+    if wrong:
+        raise ConfigError(f"execution.credentials_block: {name!r} holds {wrong[0]!r}; only AWS_* variables are taken")
+    for key, value in values.items():
+        os.environ.setdefault(key, str(value))
+
+
+def survey(plan: Plan, asked: Asked) -> Walk:
+    """Walk the graph without running or writing anything."""
+    walk = Walk(plan.store, plan.raw, plan.run, asked)
+    data_to_checkpoint(plan.recipe, walk)
+    return walk
+
+
+def nothing_to_do(plan: Plan, walk: Walk, before: Run) -> bool:
+    """Whether all that is asked for is there, and the run says so already. `before`: the run as it is in the store."""
+    if walk.asked.force or any(visit.asked and visit.state == "stale" for visit in walk.visits):
+        return False
+    if before.artifacts != {key: pointer for key, pointer in plan.run.artifacts.items()} or before.recipe != resolved(plan.recipe):
+        return False
+    return not walk.asked.includes("report") or before.report_is_fresh
+
+
+def resolved(recipe: Recipe | Execution) -> dict[str, object]:
+    """A recipe or an execution with every default, as plain data."""
+    return recipe.model_dump(mode="json")

@@ -1,0 +1,112 @@
+"""The Prefect flows: the whole path, and one stage. `prefect.yaml` deploys them; `caravan run` calls the first.
+
+Parameters are names and paths alone: they lie in clear in Prefect's database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated, Any
+
+from prefect import flow, runtime
+from pydantic import Field
+
+from flows.data_to_checkpoint import data_to_checkpoint
+from flows.driver import Plan, open_plan, resolved
+from flows.perform import Performer
+from flows.show import stage_line, summary_markdown
+from flows.stages import dask_cluster, publish_markdown, run_task
+from flows.terminal import console
+from flows.walk import Asked, StageName, Visit, Walk
+from flows.workers import Workers
+
+RecipeName = Annotated[str, Field(min_length=1, description="recipe file, or the name of one in flows/recipes")]
+ExecutionName = Annotated[str, Field(min_length=1, description="execution file, or the name of one in flows/execution")]
+RunName = Annotated[
+    str | None, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$", description="name of the run; the recipe's when not given")
+]
+
+
+def _run_name() -> str:
+    parameters: dict[str, Any] = runtime.flow_run.parameters
+    stage = parameters.get("stage")
+    return f"{stage or 'path'} of {parameters.get('run') or parameters['recipe']}"
+
+
+@flow(name="data-to-checkpoint", flow_run_name=_run_name, validate_parameters=True, persist_result=False)
+def whole_path(
+    recipe: RecipeName = "demo",
+    execution: ExecutionName = "local",
+    run: RunName = None,
+    from_stage: StageName = "snapshot",
+    to_stage: StageName = "report",
+    force: bool = False,
+) -> None:
+    """Run the path from one stage to another (both included): whatever is stale, and nothing else."""
+    run_plan(open_plan(recipe, execution, run), Asked(from_stage, to_stage, force))
+
+
+@flow(name="stage", flow_run_name=_run_name, validate_parameters=True, persist_result=False)
+def one_stage(
+    stage: StageName,
+    recipe: RecipeName = "demo",
+    execution: ExecutionName = "local",
+    run: RunName = None,
+    force: bool = False,
+) -> None:
+    """Run one stage if it is stale; refused when its inputs are. With `force`, execute it again and compare."""
+    run_plan(open_plan(recipe, execution, run), Asked(stage, stage, force))
+
+
+def run_plan(plan: Plan, asked: Asked) -> Walk:
+    """Run what is asked for, inside a flow. The run's file says how it went, also when it fails or is cancelled."""
+    plan.run.begin(resolved(plan.recipe), resolved(plan.execution), str(runtime.flow_run.id or ""))
+    log = plan.run.work_dir(plan.execution.work_dir) / "workers.log"
+    try:
+        with contextlib.ExitStack() as open_things:
+            workers = open_things.enter_context(Workers(plan.execution.workers, log=log))
+            dask = None
+            if plan.execution.runner == "dask":
+                dask = open_things.enter_context(dask_cluster(plan.execution.dask_address, plan.execution.workers))
+            performer = Performer(plan, workers, dask)
+            walk = Announced(plan.store, plan.raw, plan.run, asked, performer, performer.again)
+            data_to_checkpoint(plan.recipe, walk)
+        finish(plan, walk)
+    except BaseException as error:
+        plan.run.end("failed", f"{type(error).__name__}: {error}")
+        raise
+    return walk
+
+
+def finish(plan: Plan, walk: Walk) -> None:
+    """Forget what the recipe has no more, write the report, publish the summary."""
+    keys = {visit.key for visit in walk.visits}
+    for key in plan.run.artifacts.keys() - keys:
+        del plan.run.artifacts[key]
+    complete = not any(visit.state == "stale" for visit in walk.visits)
+    if complete and walk.asked.includes("report") and not plan.run.report_is_fresh:
+        plan.run.end("finished")  # the page shows how the run ended
+        run_task("report", "report", lambda: write_report(plan))
+    plan.run.end("finished" if complete else "partial")
+    publish_markdown(f"{plan.run.name}-summary", summary_markdown(plan.run, walk.visits), "what came out of this run")
+
+
+def write_report(plan: Plan) -> list[Any]:
+    """Write the run's page."""
+    from flows.report.build import build_report
+
+    shows = plan.run.artifacts_hash
+    plan.run.store.write(plan.run.report_path, build_report(plan.run).encode())
+    plan.run.report_of = shows
+    plan.run.save()
+    return []
+
+
+class Announced(Walk):
+    """A walk that says what it finds, as it goes."""
+
+    def note(self, visit: Visit) -> None:
+        """Print a line about a visit, and what a person wants to see of some stages."""
+        super().note(visit)
+        for line in stage_line(visit, self.store):
+            console.print(line)

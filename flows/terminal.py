@@ -1,0 +1,46 @@
+"""What a person sees while a run goes on: a bar of groups on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+LINE_INTERVAL_S = 10.0
+
+console = Console(highlight=False, soft_wrap=True)
+
+Report = Callable[[int, int], None]
+
+
+@contextmanager
+def progress_of(title: str, unit: str) -> Iterator[Report]:
+    """Yields `report(done, total)`; it may be called again from 0, for the next step of a stage."""
+    if not sys.stdout.isatty():
+        yield _lines(title, unit)
+        return
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        row = bar.add_task(title, total=None)
+
+        def report(done: int, total: int) -> None:
+            bar.update(row, completed=done, total=total)
+
+        yield report
+
+
+def _lines(title: str, unit: str) -> Report:
+    """A line at most every LINE_INTERVAL_S, so that a log tells that it goes on and does not fill."""
+    last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LINE_INTERVAL_S:
+            last = time.monotonic()
+            print(f"  {title}: {done} of {total} {unit}", flush=True)
+
+    return report
