@@ -68,7 +68,7 @@ def bands(near: Near, group: tuple[int, tuple[Sections, ...]], output: Output) -
         output.counts["minhash_documents"] += int(filled.sum())
         output.counts["minhash_without_words"] += int(len(first) - filled.sum())
     table_of_bands = np.concatenate(found)
-    write_records(output, f"bands-{part:05d}", table_of_bands, key_section(table_of_bands["key"], near.partitions), near.partitions)
+    write_records(output, "bands", part, table_of_bands, key_section(table_of_bands["key"], near.partitions), near.partitions)
 
 
 def candidates(near: Near, group: tuple[int, tuple[Sections, ...]], output: Output) -> None:
@@ -82,8 +82,8 @@ def candidates(near: Near, group: tuple[int, tuple[Sections, ...]], output: Outp
         (records(REQUEST, hi=pairs["hi"], lo=pairs["lo"], home=home), records(REQUEST, hi=pairs["to_hi"], lo=pairs["to_lo"], home=home))
     )
     requests = unique_records(requests, "hi", "lo", "home")
-    write_records(output, f"pairs-{part:05d}", pairs, home, near.partitions)
-    write_records(output, f"requests-{part:05d}", requests, key_section(requests["hi"], near.partitions), near.partitions)
+    write_records(output, "pairs", part, pairs, home, near.partitions)
+    write_records(output, "requests", part, requests, key_section(requests["hi"], near.partitions), near.partitions)
     output.counts["near_buckets_too_large"] += too_large
 
 
@@ -96,7 +96,7 @@ def send_shingles(near: Near, group: tuple[int, tuple[Sections, ...]], output: O
     assert (order >= 0).all(), "a pair names a document that its partition does not hold"
     limits = np.searchsorted(requests["home"], np.arange(near.partitions + 1))
     sections = (_pack(high, low, sets, order[limits[k] : limits[k + 1]]) for k in range(near.partitions))
-    write_sections(output, f"shingles-{part:05d}", sections)
+    write_sections(output, "shingles", part, sections)
 
 
 def _shingles_of(near: Near, part: int, requests: Records) -> tuple[U64, U64, list[U64]]:
@@ -149,6 +149,6 @@ def verify(near: Near, group: tuple[int, tuple[Sections, ...], tuple[Sections, .
         for start, end in zip(starts.tolist(), [*starts.tolist()[1:], len(rows)], strict=True):
             others = [to_sets[i] for i in partner[start:end].tolist()]
             kept[rows[start:end]] = similar(sets[int(hub[rows[start]])], others, near.config.min_jaccard)
-    write_sections(output, f"near-{home:05d}", [[pairs[kept].tobytes()]])
+    write_sections(output, "near_edges", home, [[pairs[kept].tobytes()]])
     output.counts["near_candidates"] += len(pairs)
     output.counts["near_verified"] += int(kept.sum())

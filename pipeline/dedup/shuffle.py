@@ -35,8 +35,9 @@ class Sections:
     index_sha256: str
 
 
-def write_sections(output: Output, name: str, sections: Iterable[Iterable[bytes | memoryview]]) -> None:
-    """Write the file `name`, a section per item, and leave in the output's note what a reader needs."""
+def write_sections(output: Output, kind: str, group: int, sections: Iterable[Iterable[bytes | memoryview]]) -> None:
+    """Write group `group`'s file of `kind` (unique in the stage), a section per item, and leave in the note what a reader needs."""
+    name = _name(kind, group)
     index: list[tuple[int, int, bytes]] = []
     with output.create(name) as file:
         for pieces in sections:
@@ -52,21 +53,24 @@ def write_sections(output: Output, name: str, sections: Iterable[Iterable[bytes 
     output.note = note
 
 
-def write_records(output: Output, name: str, records: Records, section: npt.NDArray[Any], sections: int) -> None:
-    """Write records into the `sections` sections that `section` (integers, [records]) gives, their order inside a section kept."""
+def _name(kind: str, group: int) -> str:
+    return f"between/{kind}-{group:05d}"
+
+
+def write_records(output: Output, kind: str, group: int, records: Records, section: npt.NDArray[Any], sections: int) -> None:
+    """Write records of `kind` into the `sections` sections that `section` (integers, [records]) gives, their order in each kept."""
     order = np.argsort(section, kind="stable")
     limits = np.searchsorted(section[order], np.arange(sections + 1))
-    write_sections(output, name, ([records[order[limits[k] : limits[k + 1]]].tobytes()] for k in range(sections)))
+    write_sections(output, kind, group, ([records[order[limits[k] : limits[k + 1]]].tobytes()] for k in range(sections)))
 
 
-def sections_of(results: Sequence[GroupResult], prefix: str) -> tuple[Sections, ...]:
-    """The files of sections whose logical names start with `prefix`, in the order of groups."""
+def sections_of(results: Sequence[GroupResult], kind: str) -> tuple[Sections, ...]:
+    """The files of `kind` that the groups of a step wrote, in the order of groups."""
     found = []
     for result in results:
-        for entry in result.files:
-            if entry.name.startswith(prefix):
-                note = result.note[entry.name]
-                found.append(Sections(f"{result.root}/{entry.path}", entry.size_bytes, note["sections"], note["index_sha256"]))
+        entry = result.entry(_name(kind, result.n))
+        note = result.note[entry.name]
+        found.append(Sections(f"{result.root}/{entry.path}", entry.size_bytes, note["sections"], note["index_sha256"]))
     return tuple(found)
 
 

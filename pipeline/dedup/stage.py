@@ -130,18 +130,18 @@ def _steps(job: Job) -> list[Step]:
     parts, near = range(job.partitions), job.near
 
     def each(*files: tuple[str, str]) -> Any:
-        """A group per partition: (partition, files that start with `prefix` of `step`, ...)."""
-        return lambda results: [(p, *(sections_of(results[step], prefix) for step, prefix in files)) for p in parts]
+        """A group per partition: (partition, the files of each (step, kind), ...)."""
+        return lambda results: [(p, *(sections_of(results[step], kind) for step, kind in files)) for p in parts]
 
     return [
         Step("keys", lambda _: list(parts), partial(_keys, job), final=False),
-        Step("groups", each(("keys", "exact"), ("keys", "url")), partial(_groups, job), final=False),
-        Step("bands", each(("groups", "exact")), partial(bands, near), final=False),
+        Step("groups", each(("keys", "exact_keys"), ("keys", "url_keys")), partial(_groups, job), final=False),
+        Step("bands", each(("groups", "exact_edges")), partial(bands, near), final=False),
         Step("candidates", each(("bands", "bands")), partial(candidates, near), final=False),
         Step("shingles", each(("candidates", "requests")), partial(send_shingles, near), final=False),
         Step("verify", each(("candidates", "pairs"), ("shingles", "shingles")), partial(verify, near), final=False),
         Step("components", _plan_components, partial(_components, job), final=False),
-        Step("clusters", each(("groups", "exact"), ("groups", "url"), ("components", "components")), partial(_clusters, job)),
+        Step("clusters", each(("groups", "exact_edges"), ("groups", "url_edges"), ("components", "components")), partial(_clusters, job)),
         Step("line_counts", partial(_plan_line_counts, job), partial(_line_counts, job), final=False),
         Step("frequent_lines", each(("line_counts", "lines")), partial(_frequent_lines, job), final=False),
         Step("spans", each(("frequent_lines", "frequent")), partial(_spans, job)),
@@ -164,7 +164,7 @@ def _keys(job: Job, part: int, output: Output) -> None:
         output.counts["documents"] += len(high)
     for kind, found in (("exact", exact), ("url", url)):
         joined = np.concatenate(found)
-        write_records(output, f"{kind}-{part:05d}", joined, key_section(joined["key_hi"], job.partitions), job.partitions)
+        write_records(output, f"{kind}_keys", part, joined, key_section(joined["key_hi"], job.partitions), job.partitions)
     output.counts["documents_with_url"] += sum(map(len, url))
     output.note = {**output.note, "languages": dict(sorted(languages.items()))}
 
@@ -186,11 +186,17 @@ def _groups(job: Job, group: tuple[int, tuple[Sections, ...], tuple[Sections, ..
         smallest = ordered[np.flatnonzero(starts)[np.cumsum(starts) - 1]]
         edges = records(EDGE, hi=ordered["hi"], lo=ordered["lo"], to_hi=smallest["hi"], to_lo=smallest["lo"])
         edges = edges if kind == "url" else edges[~starts]
-        write_records(output, f"{kind}-{part:05d}", edges, key_section(edges["hi"], job.partitions), job.partitions)
+        write_records(output, f"{kind}_edges", part, edges, key_section(edges["hi"], job.partitions), job.partitions)
 
 
 def _plan_components(results: Results) -> list[Any]:
-    return [(sections_of(results["groups"], "exact"), sections_of(results["groups"], "url"), sections_of(results["verify"], "near"))]
+    return [
+        (
+            sections_of(results["groups"], "exact_edges"),
+            sections_of(results["groups"], "url_edges"),
+            sections_of(results["verify"], "near_edges"),
+        )
+    ]
 
 
 def _components(job: Job, group: tuple[tuple[Sections, ...], ...], output: Output) -> None:
@@ -201,7 +207,7 @@ def _components(job: Job, group: tuple[tuple[Sections, ...], ...], output: Outpu
     )
     url = url[(url["hi"] != url["to_hi"]) | (url["lo"] != url["to_lo"])]
     found = components(exact, url, near)
-    write_records(output, "components", found, key_section(found["hi"], job.partitions), job.partitions)
+    write_records(output, "components", 0, found, key_section(found["hi"], job.partitions), job.partitions)
 
 
 def _clusters(job: Job, group: tuple[int, tuple[Sections, ...], tuple[Sections, ...], tuple[Sections, ...]], output: Output) -> None:
@@ -274,7 +280,7 @@ def _line_counts(job: Job, group: tuple[int, dict[str, int], dict[str, tuple[str
             rows += [(key, bucket, int(cluster[i])) for key in keys]
         found.append(np.array(rows, LINE))
     distinct = unique_records(np.concatenate(found), "key", "bucket", "cluster")
-    write_records(output, f"lines-{part:05d}", distinct, key_section(distinct["key"], job.partitions), job.partitions)
+    write_records(output, "lines", part, distinct, key_section(distinct["key"], job.partitions), job.partitions)
 
 
 def _frequent_lines(job: Job, group: tuple[int, tuple[Sections, ...]], output: Output) -> None:
@@ -289,7 +295,7 @@ def _frequent_lines(job: Job, group: tuple[int, tuple[Sections, ...]], output: O
     every = np.concatenate(counted)
     keys = frequent(every, job.config.lines)
     sent = unique_records(every[np.isin(every["key"], keys)], "key", "part")
-    write_records(output, f"frequent-{part:05d}", records(FREQUENT, key=sent["key"]), sent["part"], job.partitions)
+    write_records(output, "frequent", part, records(FREQUENT, key=sent["key"]), sent["part"], job.partitions)
     output.counts["frequent_lines"] += len(keys)
 
 
