@@ -23,14 +23,14 @@ BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 def tokenizer_artifact(store: Store, vocab_size: int = 300) -> tuple[Manifest, Tokenizer]:
     """A byte-level BPE tokenizer as the stage train_tokenizer leaves it."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size - 2, initial_alphabet=alphabet, show_progress=False)  # type: ignore[call-arg]
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size - 2, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(TEXTS, trainer)
     tokenizer.add_special_tokens([BOS, EOS])
     bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, bos)])  # type: ignore[assignment]
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, bos)])
     special = {"bos_token": BOS, "bos_id": bos, "eos_token": EOS, "eos_id": eos, "vocab_size": tokenizer.get_vocab_size()}
     attempt, entries = Attempt(store, "train_tokenizer", "t" * 32), list[FileEntry]()
     for name, text in (("tokenizer.json", tokenizer.to_str()), ("special_tokens.json", json.dumps(special))):

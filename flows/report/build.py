@@ -1,0 +1,127 @@
+"""One self-contained HTML page about a run: funnel, mixture, curves, scores, cost, samples. What does not exist yet is left out.
+
+Everything that comes from data is escaped: text by Jinja's autoescape, figures by `figures.embed`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from flows.report import figures
+from flows.report.samples import samples
+from flows.runs import Run
+from storage.artifact import Manifest, read_verified
+from training.config import parameter_count
+from training.mix import mixture, read_plan
+
+TRAINING = ("pretrain", "extend_context", "anneal")
+METRICS = "metrics.jsonl"
+
+
+def build_report(run: Run) -> str:
+    """The page of a run, from the artifacts that it points at and the metrics beside it. Raises IntegrityError for damaged artifacts."""
+    found = {key: manifest for key in run.artifacts if (manifest := run.manifest(key))}
+    view: dict[str, Any] = {
+        "run": run,
+        "made_at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        "ingest": _ingest(found),
+        "dedup": found["dedup"].counts if "dedup" in found else None,
+        "funnel": _json(run, found.get("select"), "funnel.json"),
+        "classifiers": {stage: _json(run, found.get(stage), "validation.json") for stage in ("quality", "domains")},
+        "tokens": _json(run, found.get("tokenize"), "counts.json"),
+        "mixtures": _mixtures(run, found),
+        "steps": _metrics(run),
+        "training": {stage: found[stage] for stage in TRAINING if stage in found},
+        "parameters": _parameters(run),
+        "scores": _json(run, found.get("evaluate"), "scores.json"),
+        "artifacts": found,
+        "samples": samples(run, found) if "select" in found else [],
+    }
+    view["figures"] = _figures(view)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"count": _count, "size": _size, "percent": _percent, "seconds": _seconds}
+    return environment.get_template("report.html.j2").render(**view, plotly_js=get_plotlyjs())
+
+
+def _json(run: Run, manifest: Manifest | None, name: str) -> dict[str, Any] | None:
+    """A JSON file of an artifact, verified; None where the artifact or the file is not there."""
+    if manifest is None or name not in manifest.names():
+        return None
+    value: dict[str, Any] = json.loads(read_verified(run.store, manifest, name))
+    return value
+
+
+def _ingest(found: Mapping[str, Manifest]) -> dict[str, dict[str, int]]:
+    """Counts of each source's ingest, by source."""
+    sources = {key.partition("/")[2]: manifest for key, manifest in found.items() if key.startswith("ingest/")}
+    return {source: dict(manifest.counts) for source, manifest in sorted(sources.items())}
+
+
+def _mixtures(run: Run, found: Mapping[str, Manifest]) -> dict[str, list[Any]]:
+    plans = {stage: found[f"mix/{stage}"] for stage in TRAINING if f"mix/{stage}" in found}
+    return {stage: mixture(read_plan(run.store, manifest)) for stage, manifest in plans.items()}
+
+
+def _metrics(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """Lines of metrics.jsonl by training stage and step; of a step that a resumed attempt repeated, the last line holds."""
+    path = f"{run.root}/{METRICS}"
+    if not run.store.exists(path):
+        return {}
+    steps: dict[str, dict[int, dict[str, Any]]] = {}
+    for line in run.store.read(path).splitlines():
+        row = json.loads(line)
+        steps.setdefault(row["stage"], {})[row["step"]] = row
+    return {stage: [steps[stage][step] for step in sorted(steps[stage])] for stage in TRAINING if stage in steps}
+
+
+def _parameters(run: Run) -> int | None:
+    """Parameters of the run's model."""
+    from training.config import ModelConfig
+
+    model = run.recipe.get("model")
+    return parameter_count(ModelConfig(**model)) if model else None
+
+
+def _figures(view: Mapping[str, Any]) -> dict[str, str]:
+    """The page's figures as scripts, by name; those that have nothing to show are left out."""
+    made = {
+        "reasons": figures.reasons(view["funnel"]) if view["funnel"] else None,
+        "mixture": figures.mixtures(view["mixtures"]) if view["mixtures"] else None,
+        "loss": figures.curves(view["steps"], "loss", "loss (nats per token)") if view["steps"] else None,
+        "lr": figures.curves(view["steps"], "lr", "learning rate") if view["steps"] else None,
+        "speed": figures.curves(view["steps"], "tokens_per_s", "tokens per second") if view["steps"] else None,
+        "scores": figures.bits_per_byte(view["scores"]) if view["scores"] else None,
+        "timings": figures.timings(view["artifacts"]) if view["artifacts"] else None,
+    }
+    return {name: figures.embed(name, figure) for name, figure in made.items() if figure is not None}
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _size(value: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1f} s" if value < 120 else f"{int(value) // 60} min {int(value) % 60} s"
