@@ -72,15 +72,15 @@ def _mixtures(run: Run, found: Mapping[str, Manifest]) -> dict[str, list[Any]]:
 
 
 def _metrics(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Lines of metrics.jsonl by training stage and step; of a step that a resumed attempt repeated, the last line holds."""
-    path = f"{run.root}/{METRICS}"
-    if not run.store.exists(path):
-        return {}
-    steps: dict[str, dict[int, dict[str, Any]]] = {}
-    for line in run.store.read(path).splitlines():
-        row = json.loads(line)
-        steps.setdefault(row["stage"], {})[row["step"]] = row
-    return {stage: [steps[stage][step] for step in sorted(steps[stage])] for stage in TRAINING if stage in steps}
+    """Lines of each training stage's metrics.jsonl by step; of a step that a resumed attempt repeated, the last line holds."""
+    steps: dict[str, list[dict[str, Any]]] = {}
+    for stage in TRAINING:
+        path = f"{run.root}/{stage}/{METRICS}"
+        if run.store.exists(path):
+            rows = [json.loads(line) for line in run.store.read(path).splitlines()]
+            by_step = {row["step"]: row for row in rows}
+            steps[stage] = [by_step[step] for step in sorted(by_step)]
+    return steps
 
 
 def _parameters(run: Run) -> int | None:
