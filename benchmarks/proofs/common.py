@@ -10,9 +10,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from flows.runs import Run, open_run
+from storage.store import Store
 
 PROJECT = Path(__file__).resolve().parents[2]
 SHARED = PROJECT.parent / "shared"
@@ -70,6 +75,72 @@ def arguments(description: str, *, recipe: Path = DEMO_RECIPE) -> argparse.Names
         found.seed = int.from_bytes(os.urandom(3), "big")
     print(f"seed {found.seed}, recipe {found.recipe}", flush=True)
     return found
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a proof runs a recipe: files and variables for `caravan`, all of it under one folder."""
+
+    recipe: Path
+    execution: Path
+    store_uri: str
+    env: Mapping[str, str]
+
+    @property
+    def arguments(self) -> list[str]:
+        """What every `caravan run` and `caravan status` of this place gets."""
+        return ["--recipe", str(self.recipe), "--execution", str(self.execution)]
+
+    def run(self, *arguments: str, check: bool = True, timeout_s: float = 1800) -> Finished:
+        """`caravan run` here."""
+        return caravan(["run", *self.arguments, *arguments], env=self.env, check=check, timeout_s=timeout_s)
+
+    def status(self) -> Finished:
+        """`caravan status` here."""
+        return caravan(["status", *self.arguments], env=self.env)
+
+    def state(self) -> Run:
+        """The recipe's run as the store has it."""
+        return open_run(Store(self.store_uri), str(yaml.safe_load(self.recipe.read_text())["name"]))
+
+    def digests(self) -> dict[str, str]:
+        """Digest of every artifact of the run, by key."""
+        return {key: pointer.digest for key, pointer in sorted(self.state().artifacts.items())}
+
+    def with_recipe(self, change: Callable[[dict[str, Any]], None], name: str) -> Place:
+        """The same place with a changed copy of the recipe, in the file `name`."""
+        raw = yaml.safe_load(self.recipe.read_text())
+        change(raw)
+        path = self.recipe.with_name(name)
+        path.write_text(yaml.safe_dump(raw, sort_keys=False, allow_unicode=True))
+        return replace(self, recipe=path)
+
+
+def place(folder: Path, recipe: Path, *, raw_root: Path | None = None, store_uri: str | None = None, **fields: Any) -> Place:
+    """A copy of `recipe` and an execution file under `folder`; store, work and raw data there unless given.
+
+    `fields` replace fields of flows/execution/local.yaml (test.yaml for the test recipe).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / "recipe.yaml"
+    copy.write_bytes(recipe.read_bytes())
+    is_test = recipe == TEST_RECIPE
+    if is_test and raw_root is None:
+        from tests.flows.small_corpus import write_corpus
+
+        raw_root = folder / "raw"
+        write_corpus(raw_root)
+    execution = yaml.safe_load((PROJECT / "flows" / "execution" / ("test.yaml" if is_test else "local.yaml")).read_text())
+    execution |= {
+        "store": store_uri or str(folder / "store"),
+        "raw_root": str(raw_root or PROJECT / "examples" / "corpus"),
+        "work_dir": str(folder / "work"),
+        **fields,
+    }
+    path = folder / "execution.yaml"
+    path.write_text(yaml.safe_dump(execution, sort_keys=False))
+    env = {"PREFECT_HOME": str(folder / "prefect")}
+    return Place(copy, path, execution["store"], env)
 
 
 @dataclass(frozen=True)
