@@ -65,6 +65,6 @@ lock: setup-venv  ## write requirements.txt anew from requirements.in and requir
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
 		--generate-hashes --no-annotate --output-file requirements.txt requirements.in requirements-dev.in
 
-clean:  ## remove .venv, caches and what the demo wrote (the per-user cache stays)
-	rm -rf .venv work build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean:  ## remove .venv and caches (what runs wrote, .caravan, stays; so does the per-user cache)
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
