@@ -76,7 +76,7 @@ def iso_utc(value: Any) -> str | None:
             return _checked(f"{value[:4]}-{value[4:6]}-{value[6:8]}T{value[8:10]}:{value[10:12]}:{value[12:]}Z")
     try:
         return _to_datetime(value).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
-    except (ValueError, TypeError, OverflowError, OSError):
+    except (ValueError, TypeError, AttributeError, OverflowError, OSError):  # AttributeError: no date at all, as None
         return None
 
 
