@@ -180,8 +180,9 @@ class Store:
         files = []
         for full, info in found.items():
             name = full[len(root) :].lstrip("/")
-            is_file = info["type"] == "file" or (info["type"] == "link" and os.path.isfile(full))
-            if is_file and not os.path.basename(name).startswith(TEMPORARY_PREFIX):
+            if info.get("islink") and os.path.isfile(full):
+                info = self.fs.info(os.path.realpath(full))
+            if info["type"] == "file" and not os.path.basename(name).startswith(TEMPORARY_PREFIX):
                 files.append(FileInfo(name, int(info["size"]), _version_of(info)))
         return sorted(files, key=lambda file: file.path)
 
