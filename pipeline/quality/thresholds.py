@@ -52,6 +52,8 @@ class Thresholds(Strict):
     max_c4_lorem_ipsum_lines: int | None = Field(None, description="lines with `lorem ipsum`; 0 (C4, JMLR 21/20-074)")
     max_c4_curly_bracket_lines: int | None = Field(None, description="prose lines with `{`; 0")
     min_c4_sentences: int | None = Field(None, description="sentences in the lines that C4 keeps; 5")
+    max_c4_curly_bracket_lines_any_end: int | None = Field(None, description="the same without C4's rule on line ends, as FineWeb; 0")
+    min_c4_sentences_any_end: int | None = Field(None, description="the same without C4's rule on line ends, as FineWeb; 5")
     min_c4_kept_line_ratio: float | None = Field(None, description="lines that C4 keeps; not in the paper")
     max_c4_javascript_line_ratio: float | None = Field(None, description="lines with `javascript`; not in the paper")
     max_c4_policy_line_ratio: float | None = Field(None, description="lines about cookies and terms of use; not in the paper")
@@ -99,8 +101,10 @@ def keep(signals: Mapping[str, float | None], thresholds: Thresholds) -> str | N
     """None to keep the document, else the first reason to drop it. A null signal passes. Raises KeyError for one never scored."""
     for signal, is_minimum, value, reason in bounds(thresholds):
         found = signals[signal]
-        if found is not None and (found < value if is_minimum else found > value):
-            return reason
+        if found is not None:
+            rounded = float(np.float32(found))  # as it is stored: a ratio that equals its threshold must pass
+            if rounded < value if is_minimum else rounded > value:
+                return reason
     return None
 
 
