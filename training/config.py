@@ -235,9 +235,8 @@ class TrainSpec(Strict):
     tokens: ArtifactRef
     plan: ArtifactRef
     parent: ArtifactRef | None = Field(None, description="the checkpoint to start from; None: fresh weights")
-    tokenizer: ArtifactRef = Field(description="whose special_tokens.json names the BOS that begins each document")
-    run_dir: str = Field(description="local folder of the run: metrics.jsonl and fed/, shared by all attempts")
-    attempt_dir: str = Field(description="local folder of this attempt: result.json, errors of ranks, scratch")
+    run_dir: str = Field(description="local folder that all attempts append to: metrics.jsonl, and fed/ with a file for each rank")
+    attempt_dir: str = Field(description="local folder of this attempt: result.json, rank-<n>.json of ranks that failed, scratch/")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

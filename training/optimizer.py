@@ -32,15 +32,27 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def clip_gradients(model_parts: Sequence[nn.Module], clip_norm: float, meshes: Meshes) -> Tensor:
     """Scale all gradients so that the 2-norm of the whole model's gradient is at most `clip_norm`; returns the norm before.
 
-    Within a stage DTensor sums over tp and dp x cp; stages add up over pp.
+    Every rank adds the squares of the pieces that it holds, and one all-reduce over all ranks adds those up, so that all ranks get the same
+    bits. (DTensor would reduce mesh axis by mesh axis, in an order that may differ between ranks.) A piece that tensor-parallel ranks hold
+    alike is counted by the first of them.
     """
     parameters = [parameter for part in model_parts for parameter in part.parameters()]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if isinstance(norm, DTensor):
-        norm = norm.full_tensor()
-    if meshes.pp_group is not None:
-        squares = norm**2
-        dist.all_reduce(squares, group=meshes.pp_group)
-        norm = squares.sqrt()
+    counted = [local for local, is_mine in (_piece(parameter, meshes) for parameter in parameters) if is_mine]
+    squares = torch.nn.utils.get_total_norm(counted).double() ** 2
+    if dist.is_initialized():
+        dist.all_reduce(squares)
+    norm = squares.sqrt().float()
     torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
     return norm
+
+
+def _piece(parameter: nn.Parameter, meshes: Meshes) -> tuple[Tensor, bool]:
+    """This rank's piece of a parameter's gradient, and whether this rank counts it."""
+    gradient = parameter.grad
+    assert gradient is not None
+    if not isinstance(gradient, DTensor):
+        return gradient, True
+    names = gradient.device_mesh.mesh_dim_names or ()
+    is_replicated = any(name == "tp" and placement.is_replicate() for name, placement in zip(names, gradient.placements, strict=True))
+    assert not any(placement.is_partial() for placement in gradient.placements), "gradients are reduced before they are clipped"
+    return gradient.to_local(), not is_replicated or meshes.coordinates.tp == 0
