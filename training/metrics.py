@@ -1,9 +1,10 @@
 """What a step cost and did, as JSON lines: metrics.jsonl for the run, and per rank a log of the samples fed.
 
-A line of `metrics.jsonl`: stage, attempt, step (from 0), loss (of the step's global batch, before its update), lr, grad_norm (before clipping), tokens
-(consumed by the stage so far), seq_len, global_batch_size, step_s, tokens_per_s, and model FLOP utilisation by two conventions (`mfu_full`,
-`mfu_causal`), null on chips whose peak is not known. A line of `fed/<stage>-rank-<n>.jsonl`: stage, attempt, step, rank, dp_rank, samples (indices)
-and sha256 (of each sample's tokens, see `data.sample_hash`). A resumed attempt repeats the steps after its checkpoint; the last line of a step holds.
+A line of `metrics.jsonl`: stage, attempt, step (from 0), loss (of the step's global batch, before its update), lr, grad_norm (before
+clipping), tokens (consumed by the stage so far), seq_len, global_batch_size, step_s, tokens_per_s, and model FLOP utilisation by two
+conventions (`mfu_full`, `mfu_causal`), null on chips whose peak is not known. A line of `fed/<stage>-rank-<n>.jsonl`: stage, attempt, step,
+rank, dp_rank, samples (indices) and sha256 (of each sample's tokens, see `data.sample_hash`). A resumed attempt repeats the steps after its
+checkpoint; the last line of a step holds.
 """
 
 from __future__ import annotations

@@ -171,7 +171,7 @@ class Llama(nn.Module):
         self.output = nn.Linear(config.dim, config.vocab_size, bias=False) if is_last else None
 
     def forward(self, x: Tensor, positions: Tensor, documents: Tensor) -> Tensor:
-        """Tokens [b, s], or [b, s, dim] of the part before → logits [b, s, vocabulary], or [b, s, dim]; positions and documents are [b, s]."""
+        """Tokens [b, s], or the part before's [b, s, dim] → logits [b, s, vocabulary] or [b, s, dim]; positions, documents [b, s] int."""
         mask = self.make_mask(positions, documents)
         cos_sin = rotation(positions, self.config.head_dim, self.config.rope_theta)
         if self.tok_embeddings is not None:

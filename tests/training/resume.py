@@ -100,7 +100,7 @@ def loss_gap(one: StageUnderTest, other: StageUnderTest) -> float:
     """The largest relative difference of a step's loss."""
     ours, theirs = one.metrics(), other.metrics()
     assert ours.keys() == theirs.keys() == set(range(10))
-    return max(abs(ours[step]["loss"] - theirs[step]["loss"]) / ours[step]["loss"] for step in ours)
+    return float(max(abs(ours[step]["loss"] - theirs[step]["loss"]) / ours[step]["loss"] for step in ours))
 
 
 def main() -> int:
@@ -121,9 +121,8 @@ def main() -> int:
         gap, same = loss_gap(reference, stage), stage.fed() == reference.fed()
         held.append(same and gap < 1e-5)
         samples = sum(len(hashes) for hashes in reference.fed().values())
-        print(
-            f"resumed on {OTHER_MESH}, across a batch-size step: {samples} samples {'the same' if same else 'DIFFERENT'}, losses within {gap:.1e}"
-        )
+        verdict = f"{samples} samples {'the same' if same else 'DIFFERENT'}, losses within {gap:.1e}"
+        print(f"resumed on {OTHER_MESH}, across a batch-size step: {verdict}", flush=True)
         with mock.patch.object(run, "batches", repeats_a_step):
             stage, _ = stopped_and_resumed(folder / "sabotage", signal.SIGTERM, OTHER_MESH)
         held.append(stage.fed() != reference.fed())
