@@ -1,0 +1,139 @@
+"""Proof 2: a second run does nothing; a changed threshold, mixture or flag re-runs what depends on it and nothing else (RULE 11)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.proofs.common import Place, Proof, arguments, place, work_folder
+from flows.walk import STAGES
+from storage.artifact import Manifest
+from storage.store import Store
+
+SCORING = ("ingest", "dedup", "quality", "domains")
+
+
+def would_run(here: Place, *flags: str) -> list[str]:
+    """The stages that `caravan run --dry-run` says would run, in order."""
+    output = here.run("--dry-run", *flags).output
+    found = re.search(r"would run: ([^\n]*)", output)
+    return [stage for stage in found.group(1).split() if stage in STAGES] if found else []
+
+
+def a_threshold(recipe: Path) -> tuple[str, str, float]:
+    """A threshold of the recipe that is a number: its text class, its name, its value."""
+    raw = yaml.safe_load(recipe.read_text())
+    for text_class, thresholds in raw["select"]["thresholds"].items():
+        for name, value in thresholds.items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and value > 1:
+                return text_class, name, value
+    raise SystemExit(f"{recipe} has no numeric threshold above 1 to change")
+
+
+def with_threshold(here: Place, text_class: str, name: str, value: float) -> Place:
+    """The place with one threshold changed."""
+
+    def change(raw: dict[str, Any]) -> None:
+        raw["select"]["thresholds"][text_class][name] = value
+
+    return here.with_recipe(change, "threshold.yaml")
+
+
+def with_mixture(here: Place) -> Place:
+    """The place with two percent of pretraining moved from its largest component to its smallest."""
+
+    def change(raw: dict[str, Any]) -> None:
+        shares = raw["pretrain"]["shares"]
+        largest, smallest = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
+        shares[largest], shares[smallest] = round(shares[largest] - 0.02, 6), round(shares[smallest] + 0.02, 6)
+
+    return here.with_recipe(change, "mixture.yaml")
+
+
+def is_select_and_after(stages: Sequence[str]) -> bool:
+    """Whether select re-runs, and nothing that it depends on."""
+    return "select" in stages and not set(stages) & set(SCORING)
+
+
+def threshold_checks(proof: Proof, here: Place) -> None:
+    """One threshold, up and then down: select and what follows, no scoring; `status` names the field."""
+    text_class, name, value = a_threshold(here.recipe)
+    field = f"select.thresholds.{text_class}.{name}"
+    for direction, factor in (("up", 2), ("down", 0.5)):
+        changed = with_threshold(here, text_class, name, type(value)(value * factor))
+        stages = would_run(changed)
+        proof.check(f"{field} {direction}: would run", len(stages), "select and what follows, no scoring", is_select_and_after(stages))
+        status = re.sub(r"\s+", "", changed.status().output)
+        named = f"{field}:{value}→{type(value)(value * factor)}" in status
+        proof.check("  status names the field and both values", "yes" if named else "no", "yes", named)
+        before = here.digests()
+        changed.run("--to", "tokenize")
+        after = changed.digests()
+        kept = [key for key in before if key.partition("/")[0] in SCORING and before[key] != after[key]]
+        proof.check("  digests of documents, clusters, signals, domains", "changed" if kept else "equal", "equal", not kept)
+        here.run()
+
+
+def flag_checks(proof: Proof, here: Place) -> None:
+    """`--only` and `--force`."""
+    fresh = here.run("--only", "dedup")
+    proof.check("--only of a fresh stage", fresh.output.strip().splitlines()[0][:24], "fresh", "fresh" in fresh.output)
+    text_class, name, value = a_threshold(here.recipe)
+    changed = with_threshold(here, text_class, name, type(value)(value * 2))
+    refused = changed.run("--only", "tokenize", check=False)
+    is_refused = refused.code != 0 and "stale" in refused.output
+    proof.check(
+        "--only where the inputs are stale", f"exit {refused.code}", "refused, naming select", is_refused and "select" in refused.output
+    )
+    again = here.run("--only", "select", "--force")
+    proof.check(
+        "--force: executed again, compared", "equal" if "equal digest" in again.output else "?", "equal", "equal digest" in again.output
+    )
+    after = would_run(here)
+    proof.check("  and nothing became stale", len(after), "0", not after)
+
+
+def sabotage(proof: Proof, here: Place) -> None:
+    """A change of scoring must not pass for one of a threshold; a stage that gives other bytes must not pass --force."""
+
+    def reseed(raw: dict[str, Any]) -> None:
+        raw["quality"]["classifier"]["seed"] = 12345
+
+    rescored = would_run(here.with_recipe(reseed, "reseeded.yaml"))
+    proof.sabotage("a changed scoring seed counted as a threshold", not is_select_and_after(rescored), "quality re-runs")
+    store, manifest = Store(here.store_uri), here.state().need("select")
+    path = f"{manifest.root}/manifest.json"
+    true = store.read(path)
+    false = Manifest(**{**manifest.__dict__, "digest": "0" * 64})
+    store.write(path, false.to_json())
+    forced = here.run("--only", "select", "--force", check=False)
+    store.write(path, true)
+    proof.sabotage("a stage that does not give its bytes again", forced.code != 0 and "IntegrityError" in forced.output, "IntegrityError")
+
+
+def main() -> None:
+    """Run the proof."""
+    given = arguments(__doc__ or "")
+    proof = Proof(2, "nothing twice, and only what depends on a change")
+    with work_folder("proof-2") as folder:
+        here = place(folder, given.recipe, raw_root=given.corpus)
+        first = here.run()
+        proof.note("first run", f"{first.wall_s:.1f} s")
+        second = here.run()
+        did_nothing = "nothing to do" in second.output
+        proof.check("second run", f"{second.wall_s:.1f} s", "under 20 s, nothing to do", did_nothing and second.wall_s < 20)
+        threshold_checks(proof, here)
+        stages = would_run(with_mixture(here))
+        early = set(stages) & set(STAGES[: STAGES.index("mix")])
+        proof.check("changed mixture: would run", " ".join(stages)[:24], "mix and what follows", "mix" in stages and not early)
+        flag_checks(proof, here)
+        sabotage(proof, here)
+    proof.finish()
+
+
+if __name__ == "__main__":
+    main()
