@@ -24,7 +24,7 @@ from storage.store import Store
 
 # name on the command line, module that makes it, where it runs
 SNAPSHOT = Stage("snapshot", "pipeline.snapshot")
-EXTRACT = Stage("ingest", "pipeline.ingest.extract", "child", takes_raw=True)
+EXTRACT = Stage("ingest", "pipeline.ingest.extract", "child", takes_inputs=False, takes_raw=True)
 DOCUMENTS = Stage("ingest", "pipeline.ingest.documents")
 ORIGINS = Stage("ingest", "pipeline.ingest.documents", run="run_origins", prefix="ORIGINS_")
 DEDUP = Stage("dedup", "pipeline.dedup.stage")

@@ -75,8 +75,12 @@ def environment() -> dict[str, Any]:
 def make(store: Store, raw: Store, info: Mapping[str, Any], job: Job, run_groups: RunGroups | None = None) -> Manifest:
     """Run a stage's module. Without `run_groups` its groups run here, one after the other."""
     run = getattr(importlib.import_module(job.stage.module), job.stage.run)
-    extra = {**({"raw": raw} if job.stage.takes_raw else {}), **({"run_groups": run_groups} if run_groups else {})}
-    manifest: Manifest = run(store=store, config=job.config, inputs=dict(job.inputs), info=dict(info), **extra)
+    extra: dict[str, Any] = {
+        **({"inputs": dict(job.inputs)} if job.stage.takes_inputs else {}),
+        **({"raw": raw} if job.stage.takes_raw else {}),
+        **({"run_groups": run_groups} if run_groups else {}),
+    }
+    manifest: Manifest = run(store=store, config=job.config, info=dict(info), **extra)
     return manifest
 
 

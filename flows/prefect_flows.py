@@ -18,7 +18,7 @@ from flows.show import stage_line, summary_markdown
 from flows.stages import dask_cluster, publish_markdown, run_task
 from flows.terminal import console
 from flows.walk import Asked, StageName, Visit, Walk
-from flows.workers import Workers
+from flows.workers import PRELOAD, PRELOAD_S3, Workers
 
 RecipeName = Annotated[str, Field(min_length=1, description="recipe file, or the name of one in flows/recipes")]
 ExecutionName = Annotated[str, Field(min_length=1, description="execution file, or the name of one in flows/execution")]
@@ -64,7 +64,9 @@ def run_plan(plan: Plan, asked: Asked) -> Walk:
     log = plan.run.work_dir(plan.execution.work_dir) / "workers.log"
     try:
         with contextlib.ExitStack() as open_things:
-            workers = open_things.enter_context(Workers(plan.execution.workers, log=log))
+            workers = open_things.enter_context(
+                Workers(plan.execution.workers, log=log, preload=PRELOAD if plan.store.is_local else PRELOAD_S3)
+            )
             dask = None
             if plan.execution.runner == "dask":
                 dask = open_things.enter_context(dask_cluster(plan.execution.dask_address, plan.execution.workers))

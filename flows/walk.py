@@ -61,6 +61,7 @@ class Stage:
     where: Literal["here", "child", "torchrun"] = "here"
     run: str = "run"
     prefix: str = ""  # of the module's NAME and VERSION, where one module makes two artifacts
+    takes_inputs: bool = True
     takes_raw: bool = False  # whether `run` takes `raw`, the store of raw_root
 
     @property
@@ -94,11 +95,12 @@ _CONSTANTS: dict[str, dict[str, Any]] = {}
 
 @dataclass(frozen=True)
 class Pending:
-    """An artifact that does not exist yet: of which stage, and why, as the field or input that differs."""
+    """An artifact that does not exist yet: of which stage, and why, as the field or input that differs; `root`: what began it, upstream."""
 
     stage: StageName
     key: str
     reason: str
+    root: str
 
 
 class Untouched(Store):
@@ -242,7 +244,7 @@ class Walk:
         if pending:
             self._refuse_unasked(stage, pending, asked)
             name, first = next(iter(pending.items()))
-            return self._pending(stage, key, f"input {name}: {first.reason}", asked)
+            return self._pending(stage, key, f"input {name}: {first.root}", asked, root=first.root)
         fingerprint, payload = identity(stage.artifact, stage.version, config, {name: value.digest for name, value in ready.items()})
         job = Job(stage, key, config, ready, fingerprint, payload)
         if standing := find(self.store, stage.artifact, fingerprint):
@@ -258,7 +260,7 @@ class Walk:
         """RULE 11: a stage that is asked for does not run on inputs that are stale and not asked for."""
         for name, value in pending.items():
             if asked and not self.asked.includes(value.stage) and STAGES.index(value.stage) < STAGES.index(self.asked.first):
-                raise ConfigError(f"{stage.name}: its input {name} is stale ({value.reason}); run it too: --from {value.stage}")
+                raise ConfigError(f"{stage.name}: its input {name} is stale ({value.root}); run it too: --from {value.stage}")
 
     def note(self, visit: Visit) -> None:
         """Remember what was found at an artifact."""
@@ -271,9 +273,9 @@ class Walk:
         self.note(Visit(job.key, job.stage.name, state, reason, self.asked.includes(job.stage.name), manifest))
         return manifest
 
-    def _pending(self, stage: Stage, key: str, reason: str, asked: bool) -> Pending:
+    def _pending(self, stage: Stage, key: str, reason: str, asked: bool, root: str = "") -> Pending:
         self.note(Visit(key, stage.name, "stale", reason, asked, None))
-        return Pending(stage.name, key, reason)
+        return Pending(stage.name, key, reason, root or (reason if reason.startswith(stage.name) else f"{key} {reason}"))
 
     def _why(self, job: Job) -> str:
         previous = self.run.manifest(job.key)

@@ -28,9 +28,23 @@ R = TypeVar("R")
 
 GROUP_TRIES = 3
 CLOSE_TIMEOUT_S = 10
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 PROJECT = Path(__file__).resolve().parent.parent
 # Imported once, before any fork. Nothing here opens a connection or starts a thread when it is imported.
-PRELOAD = ("pyarrow.parquet", "pyarrow.compute", "numpy", "pydantic", "fsspec", "pipeline.partitions", "pipeline.documents")
+PRELOAD = (
+    "pyarrow.parquet",
+    "pyarrow.compute",
+    "pipeline.ingest.documents",
+    "pipeline.dedup.stage",
+    "pipeline.quality.stage",
+    "pipeline.domains.stage",
+    "pipeline.selection",
+    "pipeline.tokenize_documents",
+    "pipeline.eval_tasks",
+    "training.mix",
+)
+PRELOAD_S3 = (*PRELOAD, "s3fs")
+
 
 Progress = Callable[[int, int], None]
 
@@ -129,12 +143,12 @@ class Nursery:
 class Workers:
     """Worker processes of this machine: `count` at a time, started when first needed, gone when the block ends.
 
-    `log` takes what workers print. `threads` is their OMP_NUM_THREADS. Use as a context manager.
+    `log` takes what workers print. `threads` each: parallelism is over groups. Use as a context manager.
     """
 
     def __init__(self, count: int, *, log: Path, threads: int = 1, preload: Sequence[str] = PRELOAD) -> None:
         self.count, self._log, self._preload = count, log, preload
-        self._environment = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+        self._environment = {name: str(threads) for name in THREAD_VARIABLES}
         self._nursery: Nursery | None = None
         self._lock = threading.Lock()
 
