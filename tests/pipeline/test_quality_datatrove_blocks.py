@@ -1,0 +1,66 @@
+"""datatrove's filters by name: what is refused before any work, what is set for them, and that a block's verdict is a signal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.quality.config import Config, DatatroveFilter
+from pipeline.quality.datatrove_blocks import block_class, build, tokenizer, verdict
+from storage.errors import ConfigError
+
+FILTERS = "datatrove.pipeline.filters."
+KNOWN: dict[str, Any] = {"document": "", "language": "en", "language_probability": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("block", "kwargs", "message"),
+    [
+        ("datatrove.pipeline.dedup.bloom_filter.SingleBloomFilter", {}, "SingleBloomFilter is refused: it drops nearly every document"),
+        (f"{FILTERS}sampler_filter.SamplerFilter", {}, "depends on chance"),
+        (f"{FILTERS}lambda_filter.LambdaFilter", {}, "takes code"),
+        (f"{FILTERS}no_such.Filter", {}, "cannot be found"),
+        (f"{FILTERS}regex_filter.NoSuchFilter", {}, "cannot be found"),
+        (f"{FILTERS}base_filter.Document", {}, "not a filter of datatrove"),
+        ("os.path.join", {}, "not in datatrove"),
+        (f"{FILTERS}regex_filter.RegexFilter", {}, "missing a required argument: 'regex_exp'"),
+        (f"{FILTERS}regex_filter.RegexFilter", {"regex_exp": "x", "speed": 3}, "unexpected keyword argument 'speed'"),
+        (f"{FILTERS}regex_filter.RegexFilter", {"regex_exp": "x", "exclusion_writer": "y"}, "exclusion_writer"),
+    ],
+)
+def test_what_is_no_usable_filter_is_refused_by_name(block: str, kwargs: dict[str, Any], message: str) -> None:
+    """A ConfigError that names the recipe's field."""
+    with pytest.raises(ConfigError, match=message) as error:
+        block_class(DatatroveFilter(name="mine", block=block, kwargs=kwargs))
+    assert "quality.datatrove_filters[mine]" in str(error.value)
+
+
+def test_a_block_that_refuses_its_arguments_is_a_config_error() -> None:
+    """A pattern that does not compile."""
+    with pytest.raises(ConfigError, match=r"datatrove_filters\[mine\]: RegexFilter cannot be made"):
+        build(DatatroveFilter(name="mine", block=f"{FILTERS}regex_filter.RegexFilter", kwargs={"regex_exp": "("}))
+
+
+def test_two_filters_of_one_name_are_refused() -> None:
+    """They would write one signal."""
+    one = DatatroveFilter(name="a", block=f"{FILTERS}c4_filters.C4ParagraphFilter")
+    with pytest.raises(ValidationError, match="a name occurs twice"):
+        Config(datatrove_filters=(one, one))
+
+
+def test_fineweb_gets_the_papers_ratio_and_caravans_words_unless_the_recipe_says_otherwise() -> None:
+    """FACTS: the default of 0.01 is not the paper's 0.1; spaCy is not needed."""
+    block = f"{FILTERS}fineweb_quality_filter.FineWebQualityFilter"
+    assert build(DatatroveFilter(name="f", block=block)).char_duplicates_ratio == 0.1
+    assert build(DatatroveFilter(name="f", block=block)).language is tokenizer()
+    assert build(DatatroveFilter(name="f", block=block, kwargs={"char_duplicates_ratio": 0.3})).char_duplicates_ratio == 0.3
+
+
+def test_a_verdict_is_one_or_zero_and_an_empty_text_is_dropped_unasked() -> None:
+    """RegexFilter drops what it finds; Gopher's filters would divide by zero."""
+    block = build(DatatroveFilter(name="r", block=f"{FILTERS}regex_filter.RegexFilter", kwargs={"regex_exp": "secret"}))
+    assert [verdict(block, text=text, url=None, **KNOWN) for text in ("open", "a secret", "", " \n")] == [1, 0, 0, 0]
+    gopher = build(DatatroveFilter(name="g", block=f"{FILTERS}gopher_quality_filter.GopherQualityFilter"))
+    assert verdict(gopher, text="", url=None, **KNOWN) == 0
