@@ -54,5 +54,4 @@ def _piece(parameter: nn.Parameter, meshes: Meshes) -> tuple[Tensor, bool]:
         return gradient, True
     names = gradient.device_mesh.mesh_dim_names or ()
     is_replicated = any(name == "tp" and placement.is_replicate() for name, placement in zip(names, gradient.placements, strict=True))
-    assert not any(placement.is_partial() for placement in gradient.placements), "gradients are reduced before they are clipped"
     return gradient.to_local(), not is_replicated or meshes.coordinates.tp == 0

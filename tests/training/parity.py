@@ -240,7 +240,7 @@ SABOTAGED_MESH = ParallelDims(tp=1, cp=2, pp=1, dp=2)
 # ---------------------------------------------------------------- bfloat16
 
 
-def twenty_steps(dims: ParallelDims, dtype: torch.dtype, n_steps: int = 20) -> tuple[list[float], set[torch.dtype]]:
+def train_steps(dims: ParallelDims, dtype: torch.dtype, n_steps: int) -> tuple[list[float], set[torch.dtype]]:
     """Losses of `n_steps` optimizer steps on this rank, and the dtypes that gradients were reduced in over dp x cp."""
     parts, meshes, forward_backward = build(dims, dtype)
     optimizer = build_optimizer(parts, OPTIMIZER)
@@ -260,11 +260,11 @@ def twenty_steps(dims: ParallelDims, dtype: torch.dtype, n_steps: int = 20) -> t
     return losses, reduced
 
 
-def bf16_gap(n_steps: int = 20) -> tuple[float, set[torch.dtype]]:
+def bf16_gap(n_steps: int) -> tuple[float, set[torch.dtype]]:
     """The largest relative gap between bfloat16 losses at DP 2, TP 2 and float32 losses of the same mesh, and the reduction's dtypes."""
     dims = ParallelDims(tp=2, dp=2)
-    (low, reduced), *_ = run_ranks(twenty_steps, dims.world_size, dims, torch.bfloat16, n_steps)
-    (high, _), *_ = run_ranks(twenty_steps, dims.world_size, dims, torch.float32, n_steps)
+    (low, reduced), *_ = run_ranks(train_steps, dims.world_size, dims, torch.bfloat16, n_steps)
+    (high, _), *_ = run_ranks(train_steps, dims.world_size, dims, torch.float32, n_steps)
     assert high[-1] < high[0], "the model learns"
     return max(abs(a - b) / b for a, b in zip(low, high, strict=True)), reduced
 
@@ -313,11 +313,12 @@ def check_sabotages() -> bool:
     return caught == len(SABOTAGES)
 
 
-def check_bf16() -> bool:
+def check_bf16(n_steps: int) -> bool:
     """Whether bfloat16 stays within 1 % of float32 and reduces in float32."""
-    gap, reduced = bf16_gap()
+    gap, reduced = bf16_gap(n_steps)
     print(
-        f"bfloat16 against float32, 20 steps at TP 2, DP 2: largest gap {gap:.3%} (asked 1 %), gradients reduced in {reduced}", flush=True
+        f"bfloat16 against float32, {n_steps} steps at TP 2, DP 2: largest gap {gap:.3%} (asked 1 %), gradients reduced in {reduced}",
+        flush=True,
     )
     return gap <= 0.01 and reduced == {torch.float32}
 
@@ -328,14 +329,16 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="all 69 meshes, the sabotaged runs and bfloat16")
     parser.add_argument("--mesh", nargs="*", default=[], metavar="TP,CP,PP,DP", help="some meshes")
     parser.add_argument("--sabotage", action="store_true", help="the sabotaged runs")
-    parser.add_argument("--bf16", action="store_true", help="bfloat16 against float32")
+    parser.add_argument(
+        "--bf16", type=int, nargs="?", const=20, metavar="STEPS", help="bfloat16 against float32, 20 steps or as many as given"
+    )
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     meshes = [ParallelDims(tp=tp, cp=cp, pp=pp, dp=dp) for tp, cp, pp, dp in (map(int, text.split(",")) for text in arguments.mesh)]
     held = [check_meshes(factorisations(2, 4, 8, 16) if arguments.all else meshes)] if arguments.all or meshes else []
     held += [check_sabotages()] if arguments.all or arguments.sabotage else []
-    held += [check_bf16()] if arguments.all or arguments.bf16 else []
+    held += [check_bf16(arguments.bf16 or 20)] if arguments.all or arguments.bf16 else []
     return 0 if all(held) and held else 1
 
 

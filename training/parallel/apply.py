@@ -29,9 +29,9 @@ def build_model_parts(config: ModelConfig, meshes: Meshes, *, dtype: torch.dtype
         apply_tensor_parallel(part, meshes.tp)
     if meshes.cp_group is not None:
         apply_context_parallel(part, meshes.cp_group)
-    if (
-        meshes.dims.dp * meshes.dims.cp > 1 or dtype != torch.float32
-    ):  # on one rank too, FSDP keeps float32 weights beside bfloat16 computation
+    # On one rank of dp x cp, too, FSDP keeps float32 weights beside bfloat16 computation, and with TP reduces the gradients of norms, which
+    # each rank has for its part of the sequence.
+    if meshes.dims.dp * meshes.dims.cp * meshes.dims.tp > 1 or dtype != torch.float32:
         assert meshes.fsdp is not None, "bfloat16 needs torch.distributed, also for one process"
         apply_fsdp(part, meshes.fsdp, dtype)
     part.to_empty(device=device)

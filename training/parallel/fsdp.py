@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 
 from training.model import Llama
 
@@ -51,3 +52,5 @@ def assert_reduced(model_parts: Sequence[nn.Module]) -> None:
             gradient = parameter.grad
             assert gradient is not None, f"{name} has no gradient: its last micro-batch was not reduced"
             assert gradient.dtype == torch.float32, f"{name}: gradient reduced in {gradient.dtype}"
+            if isinstance(gradient, DTensor):
+                assert not any(placement.is_partial() for placement in gradient.placements), f"{name}: gradient not reduced over every axis"
