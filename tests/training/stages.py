@@ -74,11 +74,17 @@ class StageUnderTest:
     """A stage in a store of its own, of which attempts can be specified."""
 
     def __init__(
-        self, folder: Path, *, stage: str = "pretrain", training: TrainingConfig | None = None, store: Store | None = None
+        self,
+        folder: Path,
+        *,
+        stage: str = "pretrain",
+        training: TrainingConfig | None = None,
+        store: Store | None = None,
+        tokens: Manifest | None = None,
     ) -> None:
         self.folder, self.stage, self.training = folder, stage, training or training_config()
         self.store = store or Store(str(folder / "store"))
-        self.tokens = write_tokens(self.store)
+        self.tokens = tokens or write_tokens(self.store)
         self.plan = write_plan(self.store, self.tokens, stage, self.training)
         self.n_attempts = 0
 
