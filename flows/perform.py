@@ -213,6 +213,7 @@ class Performer:
             tokens=refs["tokens"],
             plan=refs["plan"],
             parent=refs.get("checkpoint"),
+            first_step=self.plan.execution.place(name).first_step,
             run_dir=str(folder),
             attempt_dir=str(attempt),
         )

@@ -7,6 +7,7 @@ execution file; a `TrainSpec` joins them with the artifacts of one attempt, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -235,13 +236,20 @@ class TrainSpec(Strict):
     tokens: ArtifactRef
     plan: ArtifactRef
     parent: ArtifactRef | None = Field(None, description="the checkpoint to start from; None: fresh weights")
+    first_step: int = Field(0, ge=0, description="first step that this mesh serves; phases that end before it are not checked against it")
     run_dir: str = Field(description="local folder that all attempts append to: metrics.jsonl, and fed/ with a file for each rank")
     attempt_dir: str = Field(description="local folder of this attempt: result.json, rank-<n>.json of ranks that failed, scratch/")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_execution(self.model, expand_phases(self.training.schedule), self.execution)
+        check_execution(self.model, served_phases(expand_phases(self.training.schedule), self.first_step), self.execution)
         return self
+
+
+def served_phases(phases: Sequence[Phase], first_step: int) -> list[Phase]:
+    """The phases that have a step at or after `first_step`."""
+    ends = accumulate(phase.n_steps for phase in phases)
+    return [phase for phase, end in zip(phases, ends, strict=True) if end > first_step]
 
 
 def check_execution(model: ModelConfig, phases: Sequence[Phase], execution: TrainExecution) -> None:

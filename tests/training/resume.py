@@ -24,7 +24,7 @@ from torch import Tensor
 
 from tests.training.launch import run_ranks
 from tests.training.stages import StageUnderTest, result
-from training import loop, run
+from training import loop, worker
 from training.data import Batch, batches
 from training.order import Order
 from training.parallel.dims import ParallelDims
@@ -39,7 +39,7 @@ def rank(spec: Path, signal_number: int = 0, after_steps: int = 0) -> int:
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore", category=UserWarning)  # torch on checkpoints of one process
     with mock.patch.object(loop, "agree", _signalling(loop.agree, signal_number, after_steps)):
-        return run.main(["--spec", str(spec)])
+        return worker.main(["--spec", str(spec)])
 
 
 def _signalling(agree: Callable[[Tensor, bool, Meshes], tuple[float, bool]], signal_number: int, after_steps: int) -> Callable[..., Any]:
@@ -70,7 +70,7 @@ def whole(folder: Path) -> tuple[StageUnderTest, str]:
     """A stage trained without a stop, and its digest."""
     stage = StageUnderTest(folder)
     spec, codes = attempt(stage, MESH)
-    assert codes == [run.EXIT_OK] * MESH.world_size, codes
+    assert codes == [worker.EXIT_OK] * MESH.world_size, codes
     return stage, str(result(spec)["digest"])
 
 
@@ -79,12 +79,12 @@ def stopped_and_resumed(folder: Path, signal_number: int, resume_on: ParallelDim
     stage = StageUnderTest(folder)
     spec, codes = attempt(stage, MESH, signal_number, STOP_AFTER)
     if signal_number == signal.SIGTERM:
-        assert codes == [run.EXIT_STOPPED] * MESH.world_size, codes
+        assert codes == [worker.EXIT_STOPPED] * MESH.world_size, codes
         assert result(spec) == {"status": "stopped", "step": STOP_AFTER}, result(spec)
     else:
         assert not (spec.parent / "result.json").exists(), "nothing was said by ranks that were killed"
     spec, codes = attempt(stage, resume_on)
-    assert codes == [run.EXIT_OK] * resume_on.world_size, codes
+    assert codes == [worker.EXIT_OK] * resume_on.world_size, codes
     return stage, str(result(spec)["digest"])
 
 
@@ -123,7 +123,7 @@ def main() -> int:
         samples = sum(len(hashes) for hashes in reference.fed().values())
         verdict = f"{samples} samples {'the same' if same else 'DIFFERENT'}, losses within {gap:.1e}"
         print(f"resumed on {OTHER_MESH}, across a batch-size step: {verdict}", flush=True)
-        with mock.patch.object(run, "batches", repeats_a_step):
+        with mock.patch.object(worker, "batches", repeats_a_step):
             stage, _ = stopped_and_resumed(folder / "sabotage", signal.SIGTERM, OTHER_MESH)
         held.append(stage.fed() != reference.fed())
         print(f"sabotage: a resume that repeats a step: {'caught' if held[-1] else 'NOT CAUGHT'}")

@@ -88,7 +88,7 @@ class StageUnderTest:
         self.plan = write_plan(self.store, self.tokens, stage, self.training)
         self.n_attempts = 0
 
-    def spec(self, *, parent: Manifest | None = None, model: ModelConfig = MODEL, **execution: Any) -> Path:
+    def spec(self, *, parent: Manifest | None = None, model: ModelConfig = MODEL, first_step: int = 0, **execution: Any) -> Path:
         """Write the spec of the next attempt; `execution` are fields of TrainExecution. Its path."""
         self.n_attempts += 1
         inputs = {"tokens": self.tokens.digest, "plan": self.plan.digest, **({"checkpoint": parent.digest} if parent else {})}
@@ -106,6 +106,7 @@ class StageUnderTest:
             tokens=reference(self.tokens),
             plan=reference(self.plan),
             parent=reference(parent) if parent else None,
+            first_step=first_step,
             run_dir=str(self.folder / "run"),
             attempt_dir=str(attempt),
         )

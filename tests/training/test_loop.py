@@ -16,7 +16,7 @@ from storage.artifact import Manifest, find
 from storage.checkpoints import load_into
 from storage.errors import ConfigError, IntegrityError
 from tests.training.stages import BOS, MODEL, StageUnderTest, lines, training_config
-from training import loop, run
+from training import loop, worker
 from training.checkpoint import Checkpointer, model_state
 from training.config import OptimizerConfig, PhaseConfig, ScheduleConfig
 from training.data import open_streams, sample_hash
@@ -46,14 +46,14 @@ def train(stage: StageUnderTest, *, stop_after: int = 0, **spec: Any) -> dict[st
         loss, _ = agree(*arguments)
         return loss, steps == stop_after
 
-    read = run.read_spec(stage.spec(**spec))
+    read = worker.read_spec(stage.spec(**spec))
     with mock.patch.object(loop, "agree", counted):
-        return run.run_stage(read, stage.store, stop, None)
+        return worker.run_stage(read, stage.store, stop, None)
 
 
 def published(stage: StageUnderTest, result: dict[str, Any]) -> Manifest:
     """The artifact that an attempt published."""
-    manifest = find(stage.store, stage.stage, run.read_spec(stage.spec()).fingerprint)
+    manifest = find(stage.store, stage.stage, worker.read_spec(stage.spec()).fingerprint)
     assert manifest is not None
     assert manifest.digest == result["digest"]
     return manifest
@@ -81,7 +81,7 @@ def test_stopped_and_resumed_is_bit_identical(tmp_path: Path) -> None:
 def test_a_finished_stage_that_died_before_publishing_trains_nothing_again(tmp_path: Path) -> None:
     """All steps saved, nothing published: the next attempt publishes, without a step."""
     stage = StageUnderTest(tmp_path)
-    with mock.patch.object(run, "publish", side_effect=OSError("died")), pytest.raises(OSError, match="died"):
+    with mock.patch.object(worker, "publish", side_effect=OSError("died")), pytest.raises(OSError, match="died"):
         train(stage)
     steps = len(list(lines(tmp_path / "run" / "metrics.jsonl")))
     assert train(stage)["status"] == "ok"
@@ -123,10 +123,10 @@ def test_a_following_stage_starts_from_its_parent_and_carries_its_moments(tmp_pa
 
 def started(stage: StageUnderTest, parent: Manifest) -> tuple[loop.Trainer, int]:
     """A trainer of the stage with its tensors loaded, and the step that it would go on from."""
-    spec = run.read_spec(stage.spec(parent=parent))
+    spec = worker.read_spec(stage.spec(parent=parent))
     order = order_of(read_plan(stage.store, stage.plan))
-    trainer = run.build_trainer(spec, stage.store, order, bos_id=BOS, parent=parent, lease=None)
-    return trainer, run.start(trainer, stage.store, parent)
+    trainer = worker.build_trainer(spec, stage.store, order, bos_id=BOS, parent=parent, lease=None)
+    return trainer, worker.start(trainer, stage.store, parent)
 
 
 def test_annealing_ends_in_the_mean_of_its_last_checkpoints(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_annealing_ends_in_the_mean_of_its_last_checkpoints(tmp_path: Path) -> N
     for name, value in weights(stage, manifest).items():
         torch.testing.assert_close(value, torch.stack([step[name] for step in steps]).double().mean(dim=0).float(), rtol=0, atol=1e-7)
     assert not torch.equal(steps[0]["model.output.weight"], steps[2]["model.output.weight"])
-    assert not run.has_moments(stage.store, manifest)
+    assert not worker.has_moments(stage.store, manifest)
 
 
 def at_step(stage: StageUnderTest, manifest: Manifest, step: int) -> tuple[Manifest, str]:
@@ -195,3 +195,14 @@ def test_documents_are_numbered_before_the_sequence_is_cut() -> None:
     batch = local_batch(tokens, BOS, first_rank)
     assert batch.positions.tolist() == [[0, 1, 6, 7]]
     assert batch.documents.tolist() == [[0, 0, 1, 1]]
+
+
+def test_a_mesh_may_serve_the_later_phases_alone(tmp_path: Path) -> None:
+    """A mesh that does not divide the first batches takes over at the phase it serves, and is refused before it."""
+    stage = StageUnderTest(tmp_path)
+    with pytest.raises(ConfigError, match="global_batch_size 8 is not a multiple"):
+        stage.spec(micro_batch_size=16)
+    with pytest.raises(ConfigError, match="serves steps from 6 on, and the newest checkpoint is of step 0"):
+        train(stage, micro_batch_size=16, first_step=6)
+    assert train(stage, stop_after=6)["step"] == 6
+    assert train(stage, micro_batch_size=16, first_step=6)["status"] == "ok"
