@@ -5,14 +5,14 @@ Two artifacts. `documents` (`run`): `part-%05d.parquet` with rows of `DOCUMENTS`
 files and in whatever order. `origins` (`run_origins`): `part-%05d.parquet` with rows of `ORIGINS`, sorted by id, file, offset and row,
 one for each record that became the document; and `quarantine.parquet` with rows of `QUARANTINE`. Only lineage and the report read it.
 
-Counts of `documents` close: records = documents + skipped + duplicate_id + quarantined; `skipped:<reason>` and `quarantined:<reason>` add up
-to theirs. Records of one id with equal content (every column of the document) are one document, and the others `duplicate_id`; with other content
-all of them are quarantined as `id_conflict`.
+Counts of `documents` close: records = documents + skipped + duplicate_id + quarantined; `skipped:<reason>` and `quarantined:<reason>` add
+up to theirs. Records of one id with equal content (every column of the document) are one document, and the others `duplicate_id`; with
+other content all of them are quarantined as `id_conflict`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,11 +22,10 @@ import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
 from pipeline.documents import DOCUMENTS, ORIGINS, QUARANTINE, part_name, partition_of, parts_of, read_documents
-from pipeline.ingest.config import LanguageConfig, RawFile, SourceConfig, check_partitions
-from pipeline.ingest.extract import extract_source
+from pipeline.ingest.config import SourceConfig, check_partitions
 from pipeline.ingest.shuffle import Piece, Place, gather, groups_of, ids_of, places_of, sorted_by_id, split
 from pipeline.partitions import GroupResult, Output, Results, RunGroups, Step, map_groups, run_stage
-from storage.artifact import Manifest, identity, read_entry
+from storage.artifact import Manifest, read_entry
 from storage.errors import InputError
 from storage.store import Store
 from storage.strict import Strict
@@ -60,42 +59,9 @@ class OriginsConfig(Strict):
     source: str = Field(description="name of the source")
 
 
-def ingest_source(
-    *,
-    store: Store,
-    raw: Store,
-    source: SourceConfig,
-    listing: Sequence[RawFile],
-    language: LanguageConfig,
-    partitions: int,
-    run_groups: RunGroups = map_groups,
-    info: Mapping[str, Any] | None = None,
-) -> tuple[Manifest, Manifest]:
-    """The `documents` and `origins` artifacts of one source, made of its files in the store `raw` (raw_root) as the snapshot listed them.
-
-    Raises ConfigError (no language model), InputError (too much of the source is bad), IntegrityError (a raw file changed since the
-    snapshot).
-    """
-    extractions = extract_source(store=store, raw=raw, source=source, listing=listing, language=language, run_groups=run_groups, info=info)
-    documents = run(store=store, config=config_of(source, partitions), inputs=extractions, run_groups=run_groups, info=info)
-    inputs = {**extractions, "documents": documents}
-    origins = run_origins(store=store, config=OriginsConfig(source=source.name), inputs=inputs, run_groups=run_groups, info=info)
-    return documents, origins
-
-
 def config_of(source: SourceConfig, partitions: int) -> Config:
     """The configuration of a source's documents."""
     return Config(source=source.name, partitions=partitions, max_bad_fraction=source.max_bad_fraction)
-
-
-def fingerprint_of(config: Config, inputs: Mapping[str, Manifest]) -> str:
-    """The fingerprint of a source's documents, made or not."""
-    return identity(NAME, VERSION, config, {name: manifest.digest for name, manifest in inputs.items()})[0]
-
-
-def origins_fingerprint_of(config: OriginsConfig, inputs: Mapping[str, Manifest]) -> str:
-    """The fingerprint of a source's origins, made or not."""
-    return identity(ORIGINS_NAME, ORIGINS_VERSION, config, {name: manifest.digest for name, manifest in inputs.items()})[0]
 
 
 def run(

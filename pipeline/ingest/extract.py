@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -29,12 +28,12 @@ from pipeline.ingest.config import Extractor, Format, LanguageConfig, RawFile, S
 from pipeline.ingest.files import read_file
 from pipeline.ingest.html import html_to_text, normal_text
 from pipeline.ingest.jsonl import read_jsonl
-from pipeline.ingest.language import language_of, load_model
+from pipeline.ingest.language import language_of
 from pipeline.ingest.parquet import read_parquet
 from pipeline.ingest.records import DETAIL_CHARS, Bad, Event, Record, Skip, iso_utc
 from pipeline.ingest.stream import Stream
 from pipeline.ingest.warc import read_warc
-from pipeline.partitions import Output, RunGroups, map_groups
+from pipeline.partitions import Output
 from storage.artifact import Attempt, Manifest, find, identity
 from storage.errors import IntegrityError
 from storage.store import Store
@@ -45,8 +44,6 @@ VERSION = 1
 
 PIECE_TEXT_CHARS = 32 << 20
 PIECE_ROWS = 65_536
-BATCH_BYTES = 32 << 20
-BATCH_FILES = 256
 READ_CHUNK_BYTES = 16 << 20
 
 
@@ -90,55 +87,6 @@ def config_of(source: SourceConfig, file: RawFile, language: LanguageConfig) -> 
         language=language if source.language is None else None,
         max_record_bytes=source.max_record_bytes,
     )
-
-
-def fingerprint_of(config: Config) -> str:
-    """The fingerprint of an extraction, run or not."""
-    return identity(NAME, VERSION, config, {})[0]
-
-
-def extract_source(
-    *,
-    store: Store,
-    raw: Store,
-    source: SourceConfig,
-    listing: Sequence[RawFile],
-    language: LanguageConfig,
-    run_groups: RunGroups = map_groups,
-    info: Mapping[str, Any] | None = None,
-) -> dict[str, Manifest]:
-    """Extract what is not extracted yet of a source's raw files; every extraction of it by `extract.<path>`.
-
-    `raw` is the store of raw_root. Files go to `run_groups` in batches; each file is an artifact, so a batch that is interrupted loses
-    one file's work. Raises ConfigError when the language model is missing, IntegrityError when a raw file is not what the snapshot saw.
-    """
-    configs = {f"extract.{file.path}": config_of(source, file, language) for file in listing}
-    done = {name: find(store, NAME, fingerprint_of(config)) for name, config in configs.items()}
-    if any(manifest is None and configs[name].language for name, manifest in done.items()):
-        load_model(language.model_sha256)  # a missing model is the user's to mend, before any work
-    sizes = {file.path: file.size_bytes for file in listing}
-    missing = [config for name, config in configs.items() if done[name] is None]
-    work = partial(_extract_batch, store, raw, dict(info or {}))
-    for manifest in (manifest for batch in run_groups(work, batches(missing, sizes)) for manifest in batch):
-        done[f"extract.{manifest.payload['config']['path']}"] = manifest
-    return {name: manifest for name, manifest in done.items() if manifest is not None}
-
-
-def batches(configs: Sequence[Config], sizes: Mapping[str, int]) -> list[list[Config]]:
-    """Consecutive files in batches that are worth a process of their own: up to `BATCH_BYTES` and `BATCH_FILES`."""
-    found: list[list[Config]] = []
-    size_bytes = 0
-    for config in configs:
-        size_bytes += sizes[config.path]
-        if not found or len(found[-1]) == BATCH_FILES or size_bytes > BATCH_BYTES:
-            found.append([])
-            size_bytes = sizes[config.path]
-        found[-1].append(config)
-    return found
-
-
-def _extract_batch(store: Store, raw: Store, info: dict[str, Any], configs: list[Config]) -> list[Manifest]:
-    return [run(store=store, raw=raw, config=config, info=info) for config in configs]
 
 
 def run(*, store: Store, raw: Store, config: Config, info: Mapping[str, Any] | None = None) -> Manifest:

@@ -103,15 +103,12 @@ class Stream:
 
     def read_through(self, end: re.Pattern[bytes], limit: int) -> bytes | None:
         """Bytes through the first match of `end`; None when there is none within `limit` bytes (then nothing is read). Raises Damaged."""
-        size = 1024
-        while True:
-            size = min(size * 4, limit)
-            more = self._have(size)
-            if found := end.search(self._buffer, self._at, self._at + size):
+        while True:  # what is there first: the bytes behind it may be damaged and belong to another record
+            if found := end.search(self._buffer, self._at, self._at + limit):
                 data = bytes(memoryview(self._buffer)[self._at : found.end()])
                 self._at = found.end()
                 return data
-            if not more or size == limit:
+            if len(self._buffer) - self._at >= limit or not self._fill():
                 return None
 
     def seek_match(self, start: re.Pattern[bytes], overlap: int = 64) -> bool:

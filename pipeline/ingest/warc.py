@@ -25,9 +25,10 @@ MAX_HEADER_BYTES = 64 << 10
 
 _BLANK = re.compile(rb"(?:[ \t]*\r?\n)+")
 _VERSION = re.compile(rb"WARC/[01]\.\d+[ \t]*\r?\n")
-_START = re.compile(rb"(?m)^WARC/[01]\.\d+[ \t]*\r?$")
+_START = re.compile(rb"WARC/[01]\.\d+[ \t]*\r?\n[A-Za-z][A-Za-z-]{0,30}:")
+_END = b"\r\n\r\n"
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
-_ENDS_BAD = 16  # bytes looked at behind a record for the start of the next one
+_LOOK_BYTES = 16  # behind a record, for the start of the next one
 
 
 def read_warc(stream: Stream, max_record_bytes: int) -> Iterator[Event]:
@@ -38,13 +39,13 @@ def read_warc(stream: Stream, max_record_bytes: int) -> Iterator[Event]:
             skip_blank(stream)
             if stream.at_end():
                 return
-            offset, start = stream.member, stream.position
+            offset = stream.member
             try:
                 headers, block = _read_block(stream, offset, max_record_bytes)
                 yield _event(headers, block, offset, row, max_record_bytes)
             except BadRecord as error:
                 yield Bad(error.reason, offset, error.detail)
-                if stream.position == start or error.reason in ("bad_header", "bad_length", "truncated"):
+                if error.reason in ("bad_header", "bad_length", "truncated"):
                     stream.seek_match(_START)
         except Damaged as error:
             yield Bad(error.reason, error.offset, error.detail)
@@ -55,7 +56,7 @@ def read_warc(stream: Stream, max_record_bytes: int) -> Iterator[Event]:
 
 def skip_blank(stream: Stream) -> None:
     """Pass over the empty lines between records. Raises Damaged."""
-    while (head := stream.peek(_ENDS_BAD)) and (found := _BLANK.match(head)):
+    while (head := stream.peek(_LOOK_BYTES)) and (found := _BLANK.match(head)):
         stream.skip(found.end())
 
 
@@ -88,10 +89,13 @@ def _read_block(stream: Stream, offset: int, max_record_bytes: int) -> tuple[dic
 
 
 def _ends_well(stream: Stream, offset: int) -> bool:
-    """Whether the file ends or the next record begins here. Damage behind the record's own member is left to the next call."""
+    """Whether the record ends as it should, the file ends, or the next record begins here. Damage behind the record's own member is
+    left to the next call."""
     try:
+        if stream.peek(len(_END)) == _END:  # whatever is wrong behind it, this record is whole
+            return True
         skip_blank(stream)
-        head = stream.peek(_ENDS_BAD)
+        head = stream.peek(_LOOK_BYTES)
     except Damaged as error:
         if error.offset == offset:
             raise
