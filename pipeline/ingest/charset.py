@@ -22,17 +22,16 @@ MAX_BAD_CHARS_FRACTION = 0.02  # of the characters beyond ASCII
 _META = re.compile(rb"""<meta[^>]{1,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]+)""", re.I)
 _XML = re.compile(rb"""^\s*<\?xml[^>]{1,200}?encoding\s*=\s*["']([A-Za-z0-9_:.-]+)["']""", re.I)
 _MARKUP = re.compile(rb"<(script|style)\b.{0,100000}?</\1\s*>|<[^<>]{0,2000}>", re.I | re.S)
+_JAPANESE_ESCAPE = b"\x1b$"  # ISO-2022-JP is ASCII to whoever does not know it
 _NON_ASCII = re.compile(rb"[\x80-\xff]")
 
-# Python's codecs under the standard's names, where they differ: the standard's are supersets.
-_PYTHON_NAMES = {
-    "shift_jis": "cp932",
-    "euc-kr": "cp949",
-    "gbk": "gb18030",
-    "big5": "big5hkscs",
-    "windows-874": "cp874",
-    "iso-8859-8-i": "iso-8859-8",
+# Where the standard means a superset of the codec that resiliparse's table names, and labels that the table lacks.
+_SUPERSETS = {"shift_jis": "cp932", "euc_kr": "cp949", "gbk": "gb18030", "big5": "big5hkscs", "iso8859-11": "cp874"}
+_MORE_LABELS = {
+    "uhc": "cp949",
+    "cp949": "cp949",
     "x-mac-cyrillic": "mac-cyrillic",
+    "mac-cyrillic": "mac-cyrillic",
     "macintosh": "mac-roman",
 }
 
@@ -53,7 +52,7 @@ def decode(data: bytes, *, declared: str | None = None, is_html: bool = False) -
         if data.startswith(mark):
             return data[len(mark) :].decode(name, "replace")
     as_utf8 = _strict(data, "utf-8")
-    if as_utf8 is not None and data.isascii() and b"\x1b" not in data:
+    if as_utf8 is not None and data.isascii() and _JAPANESE_ESCAPE not in data:
         return as_utf8
     for label in _declarations(data, declared, is_html):
         encoding = python_name(label)
@@ -63,16 +62,18 @@ def decode(data: bytes, *, declared: str | None = None, is_html: bool = False) -
             return as_utf8
         if (text := _borne_out(data, encoding)) is not None:
             return text
-    return as_utf8 if as_utf8 is not None else _detected(data)
+    if as_utf8 is None:
+        return _detected(data)
+    japanese = _strict(data, "iso2022_jp") if data.isascii() and _JAPANESE_ESCAPE in data else None
+    return as_utf8 if japanese is None else japanese
 
 
 def python_name(label: str) -> str | None:
     """Python's codec for a charset label of the web, or None for a label that means nothing. UTF-16 in a page that was read as ASCII
     means UTF-8."""
-    name = (map_encoding_to_html5(label.strip().lower(), fallback_utf8=False) or "").lower()
-    name = _PYTHON_NAMES.get(name, name)
+    known = map_encoding_to_html5(label.strip().lower(), fallback_utf8=False) or _MORE_LABELS.get(label.strip().lower())
     try:
-        return codecs.lookup(name).name if name else None
+        return codecs.lookup(_SUPERSETS.get(known, known)).name if known else None
     except LookupError:
         return None
 
@@ -122,7 +123,7 @@ def _detected(data: bytes) -> str:
     first = _NON_ASCII.search(data)
     start = max(0, (first.start() if first else 0) - 1024)
     sample = _MARKUP.sub(b" ", data[start : start + 4 * DETECT_BYTES])
-    encoding = python_name(detect_encoding(sample, max_len=DETECT_BYTES) or "")
+    encoding = python_name(detect_encoding(sample, max_len=DETECT_BYTES, html5_compatible=False) or "")
     for candidate in (encoding, "cp1252"):
         if candidate is not None and candidate != "utf-8" and (text := _borne_out(data, candidate)) is not None:
             return text

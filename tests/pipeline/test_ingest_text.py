@@ -1,0 +1,242 @@
+"""Bytes to text: charsets, HTML, the normal form, dates, languages."""
+
+from __future__ import annotations
+
+import datetime
+import unicodedata
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.ingest import language as module
+from pipeline.ingest.charset import declared_in_page, decode, python_name
+from pipeline.ingest.config import LID_176_FTZ_SHA256, Extractor, LanguageConfig
+from pipeline.ingest.html import html_to_text, looks_like_html, normal_text
+from pipeline.ingest.language import language_of, load_model, model_path
+from pipeline.ingest.records import iso_utc
+from storage.errors import ConfigError
+
+RUSSIAN = "Караван несёт страницы от сырых данных к обученной модели, и каждая страница сохраняет своё имя. " * 6
+JAPANESE = "隊商は生のページを学習済みのモデルまで運び、どのページも道中でその名前を失うことはありません。" * 6
+CHINESE = "商队把原始网页一路运到训练好的模型。每个网页在途中都保留自己的名字。" * 8
+TRADITIONAL = "商隊把原始網頁運到訓練好的模型。每個網頁都保留自己的名字。" * 8
+KOREAN = "대상은 원시 페이지를 훈련된 모델까지 나르며, 모든 페이지는 가는 길에 자기 이름을 지킵니다. " * 6
+GERMAN = "Die Karawane trägt rohe Seiten über weite Strecken bis zum geprüften Modell, und jede behält ihren Namen für immer. " * 6
+GREEK = "Το καραβάνι μεταφέρει τις σελίδες μέχρι το εκπαιδευμένο μοντέλο και κάθε σελίδα κρατά το όνομά της. " * 6  # noqa: RUF001
+
+LEGACY = [
+    (RUSSIAN, "windows-1251"),
+    (RUSSIAN, "koi8-r"),
+    (JAPANESE, "shift_jis"),
+    (JAPANESE, "euc-jp"),
+    (JAPANESE, "iso-2022-jp"),
+    (CHINESE, "gb2312"),
+    (TRADITIONAL, "big5"),
+    (KOREAN, "euc-kr"),
+    (GERMAN, "iso-8859-1"),
+    (GREEK, "windows-1253"),
+]
+
+
+def html(text: str, meta: str = "") -> str:
+    return f"<html><head>{meta}<title>{text[:20]}</title></head><body><p class='x'>{text}</p></body></html>"
+
+
+@pytest.mark.parametrize(("text", "encoding"), LEGACY)
+def test_a_legacy_charset_is_read_by_header_by_meta_and_by_detection(text: str, encoding: str) -> None:
+    plain = html(text).encode(encoding)
+    assert decode(plain, declared=encoding, is_html=True) == html(text)
+    meta = html(text, f'<meta http-equiv="Content-Type" content="text/html; charset={encoding}">')
+    assert decode(meta.encode(encoding), is_html=True) == meta
+    assert decode(plain, is_html=True) == html(text)
+
+
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16-le", "utf-16-be"])
+def test_a_byte_order_mark_beats_every_declaration(mark: str) -> None:
+    text = html(GERMAN, '<meta charset="koi8-r">')
+    data = text.encode(mark) if mark == "utf-8-sig" else ("\ufeff" + text).encode(mark)
+    assert decode(data, declared="windows-1251", is_html=True) == text
+
+
+@pytest.mark.parametrize(
+    ("declared", "meta"),
+    [("iso-8859-1", ""), ("windows-1251", ""), (None, '<meta charset="latin1">'), ("utf-8", '<meta charset="koi8-r">'), ("nonsense", "")],
+)
+def test_valid_utf8_is_not_taken_for_a_single_byte_charset(declared: str | None, meta: str) -> None:
+    text = html(RUSSIAN, meta)
+    assert decode(text.encode(), declared=declared, is_html=True) == text
+
+
+def test_a_false_declaration_of_utf8_falls_to_the_page_and_then_to_detection() -> None:
+    meta = html(RUSSIAN, '<meta charset="windows-1251">')
+    assert decode(meta.encode("windows-1251"), declared="utf-8", is_html=True) == meta
+    assert decode(html(RUSSIAN).encode("windows-1251"), declared="utf-8", is_html=True) == html(RUSSIAN)
+
+
+def test_utf8_with_a_few_bad_bytes_stays_utf8() -> None:
+    data = RUSSIAN.encode() + b"\xff" + RUSSIAN.encode()
+    assert decode(data, declared="utf-8") == f"{RUSSIAN}\ufffd{RUSSIAN}"
+    assert decode(data) == f"{RUSSIAN}\ufffd{RUSSIAN}"
+
+
+def test_undefined_bytes_of_windows_1252_are_controls_and_nothing_fails() -> None:
+    assert decode(b"a\x81b\x93", declared="iso-8859-1") == "a\x81b\u201c"
+
+
+@given(
+    st.binary(max_size=300),
+    st.sampled_from([None, "utf-8", "gb2312", "shift_jis", "iso-2022-jp", "utf-7", "hz-gb-2312", "x-user-defined", "\x00"]),
+)
+def test_decoding_never_fails(data: bytes, declared: str | None) -> None:
+    assert isinstance(decode(data, declared=declared, is_html=True), str)
+
+
+@pytest.mark.parametrize(
+    ("data", "label"),
+    [
+        (b"<meta charset=utf-8>", "utf-8"),
+        (b"<META HTTP-EQUIV='x' CONTENT='text/html; charset=Shift_JIS'>", "shift_jis"),
+        (b'<?xml version="1.0" encoding="ISO-8859-2"?>', "iso-8859-2"),
+        (b"<meta charset='utf-16'>", "utf-8"),
+        (b"<p>charset=koi8-r</p>", None),
+    ],
+)
+def test_declarations_in_a_page(data: bytes, label: str | None) -> None:
+    assert declared_in_page(data) == label
+
+
+@pytest.mark.parametrize(
+    ("label", "name"), [("latin1", "cp1252"), ("GB2312", "gb18030"), ("sjis", "cp932"), ("ks_c_5601-1987", "cp949"), ("no", None)]
+)
+def test_labels_mean_what_the_standard_says(label: str, name: str | None) -> None:
+    assert python_name(label) == name
+
+
+NAVIGATION = "".join(f"<li><a href='/{n}'>Section number {n}</a></li>" for n in range(30))
+MAIN = "The caravan carries raw pages to a checkpoint and keeps every name. " * 12
+
+
+@pytest.mark.parametrize("extractor", get_args(Extractor))
+def test_the_main_text_stays_and_navigation_scripts_and_styles_go(extractor: Extractor) -> None:
+    page = (
+        f"<html><head><style>.x{{}}</style><script>var hidden=1</script></head><body><nav><ul>{NAVIGATION}</ul></nav>"
+        f"<article><h1>Heading</h1><p>{MAIN}</p></article></body></html>"
+    )
+    text = normal_text(html_to_text(page, extractor))
+    assert MAIN.strip() in text
+    assert not any(word in text for word in ("Section number", "hidden", ".x{"))
+    assert html_to_text(page, extractor) == html_to_text(page, extractor)
+
+
+@pytest.mark.parametrize("extractor", get_args(Extractor))
+@pytest.mark.parametrize("page", ["", "<html>", "<p", "\x00", "<div>" * 3000, "not html at all"])
+def test_odd_pages_give_a_text_or_none(extractor: Extractor, page: str) -> None:
+    assert isinstance(html_to_text(page, extractor), str)
+
+
+def test_a_page_without_a_main_part_gives_its_whole_text() -> None:
+    assert "only a footer" in html_to_text("<html><body><footer>only a footer</footer></body></html>", "resiliparse")
+
+
+def test_what_looks_like_html() -> None:
+    assert looks_like_html(b"  <!DOCTYPE html>\n")
+    assert looks_like_html(b"<?xml?><HTML lang=x>")
+    assert not looks_like_html(b"<svg>")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\r\nb\rc\x0bd\x0ce\x85f\u2028g", "a\nb\nc\nd\ne\nf\ng"),
+        ("  keeps\n\tindentation  \t\n\n\nand blank lines \n\n", "  keeps\n\tindentation\n\n\nand blank lines"),
+        ("nul\x00 bell\x07 bom\ufeff c1\x9f", "nul bell bom c1"),
+        ("e\u0301", "é"),
+        ("e\x00\u0301", "é"),
+        ("lone \ud800 half", "lone \ufffd half"),
+        (" \n\t\n", ""),
+    ],
+)
+def test_normal_form(text: str, expected: str) -> None:
+    assert normal_text(text) == expected
+
+
+@given(st.text())
+def test_the_normal_form_is_normal(text: str) -> None:
+    """Idempotent, NFC, storable as UTF-8, without blank ends or spaces at line ends."""
+    once = normal_text(text)
+    assert normal_text(once) == once
+    assert unicodedata.is_normalized("NFC", once)
+    assert once.encode().decode() == once
+    assert all(line == line.rstrip() for line in once.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("2024-03-01T12:00:00Z", "2024-03-01T12:00:00Z"),
+        ("2024-03-01T12:00:00.987654Z", "2024-03-01T12:00:00Z"),
+        ("2024-03-01T14:30:00+02:30", "2024-03-01T12:00:00Z"),
+        ("2024-03-01 12:00:00", "2024-03-01T12:00:00Z"),
+        (" 2024-03-01 ", "2024-03-01T00:00:00Z"),
+        ("20240301120000", "2024-03-01T12:00:00Z"),
+        (1709294400, "2024-03-01T12:00:00Z"),
+        (1709294400.9, "2024-03-01T12:00:00Z"),
+        (datetime.datetime(2024, 3, 1, 12, tzinfo=datetime.UTC), "2024-03-01T12:00:00Z"),
+        (datetime.date(2024, 3, 1), "2024-03-01T00:00:00Z"),
+        ("2024-13-01T12:00:00Z", None),
+        ("20241301120000", None),
+        ("yesterday", None),
+        ("", None),
+        (1e30, None),
+        (True, None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_dates(value: Any, expected: str | None) -> None:
+    assert iso_utc(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [(RUSSIAN, "ru"), (JAPANESE, "ja"), (CHINESE, "zh"), (KOREAN, "ko"), (GERMAN, "de"), (GREEK, "el")]
+)
+def test_languages(text: str, expected: str) -> None:
+    language, probability = language_of(text, LanguageConfig())
+    assert language == expected
+    assert 0.8 < probability <= 1
+    assert language_of(text.replace(" ", "\n"), LanguageConfig())[0] == expected
+
+
+def test_the_golden_probability_of_a_sentence() -> None:
+    """fastText's floats depend on the processor: a tolerance instead of a digest (RULE 12)."""
+    language, probability = language_of("The caravan carries raw pages to a checkpoint.", LanguageConfig())
+    assert language == "en"
+    assert probability == pytest.approx(0.6401, abs=1e-3)
+
+
+def test_a_text_without_a_word_has_no_language() -> None:
+    assert language_of("\n \n", LanguageConfig()) == ("und", 0.0)
+
+
+def test_only_the_first_characters_count() -> None:
+    config = LanguageConfig(max_chars=300)
+    assert language_of(GERMAN[:300] + RUSSIAN * 10, config) == language_of(GERMAN[:300], config)
+
+
+def test_a_missing_model_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARAVAN_MODELS", str(tmp_path))
+    load_model.cache_clear()
+    with pytest.raises(ConfigError, match="make setup"):
+        load_model(LID_176_FTZ_SHA256)
+    (tmp_path / module.MODEL_FILE).write_bytes(b"another model")
+    with pytest.raises(ConfigError, match=r"has sha256 .* asks for 8f3472"):
+        load_model(LID_176_FTZ_SHA256)
+
+
+def test_where_the_model_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CARAVAN_MODELS", raising=False)
+    monkeypatch.setenv("CARAVAN_CACHE", "/cache")
+    assert model_path() == Path("/cache/models/lid.176.ftz")
