@@ -63,8 +63,8 @@ _CONTRACTION = re.compile(r"(?i)(.+)(n['’]t|['’](?:ll|ve|re|m|d))")
 _ABBREVIATIONS = frozenset(
     re.findall(
         r"\S+",
-        "Mr. Mrs. Ms. Dr. St. Mt. Jr. Sr. Co. Corp. Inc. Ltd. Bros. Prof. Gen. Gov. Rep. Rev. Sen. Messrs. Adm. vs. v.s. e.g. E.g. i.e. I.e. "
-        "a.m. p.m. Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. Ph.D. D.C. U.S. N.Y. 'Cause 'em 'cause",
+        "Mr. Mrs. Ms. Dr. St. Mt. Jr. Sr. Co. Corp. Inc. Ltd. Bros. Prof. Gen. Gov. Rep. Rev. Sen. Messrs. Adm. vs. v.s. e.g. E.g. i.e. "
+        "I.e. a.m. p.m. Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. Ph.D. D.C. U.S. N.Y. 'Cause 'em 'cause",
     )
 ) | {f"{letter}." for letter in "abcdefghijklmnopqrstuvwxyz"}
 _EXCEPTIONS = {

@@ -33,17 +33,15 @@ class LinesConfig(Strict):
     min_characters: int = Field(1, ge=1, description="shorter lines are never removed, Unicode characters without white space at the ends")
 
 
-def line_keys(data: bytes, language: str, config: LinesConfig) -> list[int | None]:
-    """A 64-bit key of (language, line) for each line of a UTF-8 text, in order; None for lines that never count."""
-    seed = hashlib.blake2b(language.encode(), digest_size=16).digest()
-    return [_line_key(line, seed, config.min_characters) for line in data.split(b"\n")]
+def line_keys(text: str, language: str, config: LinesConfig) -> list[int | None]:
+    """A 64-bit key of (language, line) for each line of a text, in the order of `text.split("\\n")`; None for lines that never count."""
+    least, prefix = config.min_characters, language + "\0"
+    folded = [" ".join(line.split()) for line in text.split("\n")]
+    return [_key(prefix + line) if len(line) >= least else None for line in folded]
 
 
-def _line_key(line: bytes, seed: bytes, min_characters: int) -> int | None:
-    folded = " ".join(line.decode().split())
-    if len(folded) < min_characters:
-        return None
-    return int.from_bytes(hashlib.blake2b(folded.encode(), digest_size=8, key=seed).digest(), "little")
+def _key(line: str) -> int:
+    return int.from_bytes(hashlib.blake2b(line.encode(), digest_size=8).digest(), "little")
 
 
 def bucket_of(document: bytes, documents_of_language: int, config: LinesConfig) -> int:

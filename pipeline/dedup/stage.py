@@ -273,12 +273,11 @@ def _line_counts(job: Job, group: tuple[int, dict[str, int], dict[str, tuple[str
         documents = read_documents(job.store, job.sources[name], part, ["id", "text", "language"])
         clusters = parse_table(read_entry(job.store, root, entry), entry.name, ["cluster_id"])
         cluster, _ = split_ids(clusters.column("cluster_id"))
-        rows: list[tuple[int, int, int]] = []
-        for i, row in enumerate(documents.to_pylist()):
-            bucket = bucket_of(row["id"], languages[row["language"]], job.config.lines)
-            keys = {key for key in line_keys(row["text"].encode(), row["language"], job.config.lines) if key is not None}
-            rows += [(key, bucket, int(cluster[i])) for key in keys]
-        found.append(np.array(rows, LINE))
+        for i, (document, text, language) in enumerate(zip(*(column.to_pylist() for column in documents.columns), strict=True)):
+            keys = {key for key in line_keys(text, language, job.config.lines) if key is not None}
+            bucket = bucket_of(document, languages[language], job.config.lines)
+            lines = np.fromiter(keys, np.uint64, len(keys))
+            found.append(records(LINE, key=lines, bucket=np.full(len(keys), bucket), cluster=np.full(len(keys), cluster[i])))
     distinct = unique_records(np.concatenate(found), "key", "bucket", "cluster")
     write_records(output, "lines", part, distinct, key_section(distinct["key"], job.partitions), job.partitions)
 
@@ -310,7 +309,7 @@ def _spans(job: Job, group: tuple[int, tuple[Sections, ...]], output: Output) ->
         else:
             table = read_documents(job.store, documents, part, ["id", "text", "language"])
             texts = zip(table.column("text").to_pylist(), table.column("language").to_pylist(), strict=True)
-            found = [_spans_of(text.encode(), language, keys, job.config.lines) for text, language in texts]
+            found = [_spans_of(text, language, keys, job.config.lines) for text, language in texts]
         rows = [[{"start": start, "end": end} for start, end in document] for document in found]
         output.table(
             f"spans/{part_name(part, name)}",
@@ -320,9 +319,9 @@ def _spans(job: Job, group: tuple[int, tuple[Sections, ...]], output: Output) ->
         output.counts["repeated_line_bytes"] += sum(end - start for document in found for start, end in document)
 
 
-def _spans_of(data: bytes, language: str, keys: set[int], config: LinesConfig) -> list[tuple[int, int]]:
-    removed = [key in keys for key in line_keys(data, language, config)]
-    return spans(data, removed) if any(removed) else []
+def _spans_of(text: str, language: str, keys: set[int], config: LinesConfig) -> list[tuple[int, int]]:
+    removed = [key in keys for key in line_keys(text, language, config)]
+    return spans(text.encode(), removed) if any(removed) else []
 
 
 def _check_counters(results: Results) -> None:

@@ -22,17 +22,17 @@ def _without(text: str, removed: list[bool]) -> str:
 
 def test_lines_count_without_their_white_space_and_with_their_language() -> None:
     """Indentation, doubled spaces and carriage returns do not count; case, punctuation and language do; blank lines never."""
-    same = line_keys("Home | About\n  Home |  About\r\nHome\u00a0| About".encode(), "en", CONFIG)
+    same = line_keys("Home | About\n  Home |  About\r\nHome\u00a0| About", "en", CONFIG)
     assert len(set(same)) == 1
-    other = line_keys(b"home | About\nHome | About.\n\n \t", "en", CONFIG)
+    other = line_keys("home | About\nHome | About.\n\n \t", "en", CONFIG)
     assert len({*same, *other[:2]}) == 3
     assert other[2:] == [None, None]
-    assert line_keys(b"Home | About", "de", CONFIG) != same[:1]
+    assert line_keys("Home | About", "de", CONFIG) != same[:1]
 
 
 def test_short_lines_never_count_when_asked() -> None:
     """min_characters is counted in characters, not bytes."""
-    assert [key is None for key in line_keys("Über\nÜbers".encode(), "de", LinesConfig(min_characters=5))] == [True, False]
+    assert [key is None for key in line_keys("Über\nÜbers", "de", LinesConfig(min_characters=5))] == [True, False]
 
 
 def test_frequent_counts_distinct_clusters_in_one_bucket() -> None:
