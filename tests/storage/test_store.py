@@ -1,0 +1,251 @@
+"""The store: the same behaviour over a folder and over s3://, and errors sorted by who must act."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage import store as module
+from storage.errors import ConfigError, RetryableError
+from storage.store import TEMPORARY_PREFIX, Store
+
+Make = Callable[[], Store]
+
+
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "s3":
+        found: Store = request.getfixturevalue("s3_store")
+        return found
+    return Store(f"file://{tmp_path}/a [store]")
+
+
+def names(files: Any) -> list[tuple[str, int]]:
+    return [(file.path, file.size_bytes) for file in files]
+
+
+def test_what_is_written_is_read(store: Store) -> None:
+    store.write("a/b.bin", b"0123456789")
+    assert store.read("a/b.bin") == b"0123456789"
+    assert store.read_range("a/b.bin", 2, 5) == b"234"
+    assert store.read_range("a/b.bin", 8, 50) == b"89"
+    assert store.size("a/b.bin") == 10
+    with store.open("a/b.bin") as file:
+        file.seek(-3, os.SEEK_END)
+        assert file.read() == b"789"
+    store.write("a/b.bin", b"")
+    assert store.read("a/b.bin") == b""
+
+
+def test_exists_is_of_files(store: Store) -> None:
+    store.write("a/b", b"x")
+    assert store.exists("a/b")
+    assert not store.exists("a")
+    assert not store.exists("a/c")
+    assert not store.exists("a/b/c")
+
+
+def test_what_is_missing_is_file_not_found(store: Store) -> None:
+    for action in (store.read, store.size, store.open):
+        with pytest.raises(FileNotFoundError):
+            action("no/such")
+    with pytest.raises(FileNotFoundError):
+        store.read_range("no/such", 0, 1)
+
+
+def test_remove_takes_away_and_forgives_what_is_not_there(store: Store) -> None:
+    store.write("a/b", b"x")
+    store.write("a/c/d", b"x")
+    store.remove("a/b")
+    store.remove("a/b")
+    store.remove_tree("a")
+    store.remove_tree("a")
+    assert list(store.list_files("")) == []
+
+
+def test_listings_are_fresh_sorted_and_relative(store: Store) -> None:
+    for path in ("b/2", "a/1", "b/c/3"):
+        store.write(path, path.encode())
+    assert names(store.list_files("")) == [("a/1", 3), ("b/2", 3), ("b/c/3", 5)]
+    assert names(store.list_files("b")) == [("b/2", 3), ("b/c/3", 5)]
+    assert list(store.list_files("no")) == []
+    assert store.list_dirs("b") == ["c"]
+    assert store.list_dirs("") == ["a", "b"]
+    assert store.list_dirs("no") == []
+    store.write("b/0", b"")
+    assert names(store.list_files("b"))[0] == ("b/0", 0)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.txt", ["a.txt"]),
+        ("**/*.txt", ["a.txt", "d/b.txt", "d/e/c.txt"]),
+        ("d/**", ["d/b.txt", "d/e/c.txt"]),
+        ("d/?.txt", ["d/b.txt"]),
+        ("d/[a-c].txt", ["d/b.txt"]),
+        ("d/b.txt", ["d/b.txt"]),
+        ("*.bin", []),
+    ],
+)
+def test_glob(store: Store, pattern: str, expected: list[str]) -> None:
+    for path in ("a.txt", "d/b.txt", "d/e/c.txt"):
+        store.write(path, b"x")
+    assert [file.path for file in store.glob(pattern)] == expected
+
+
+def test_a_version_changes_when_a_file_is_written_again(store: Store) -> None:
+    store.write("a", b"1")
+    (before,) = store.glob("*")
+    (same,) = store.list_files("")
+    store.write("a", b"2")
+    (after,) = store.glob("*")
+    assert before.version == same.version
+    assert before.version != after.version
+
+
+def test_put_if_absent_creates_once(store: Store) -> None:
+    assert store.put_if_absent("a/b", b"first")
+    assert not store.put_if_absent("a/b", b"second")
+    assert store.read("a/b") == b"first"
+
+
+def test_put_if_absent_has_one_winner_among_many(store: Store) -> None:
+    def put(n: int) -> bool:
+        return store.put_if_absent("contended", b"%d" % n)
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(put, range(16)))
+    assert sum(won) == 1
+    assert store.read("contended") == b"%d" % won.index(True)
+
+
+def test_upload_moves_a_local_file(store: Store, tmp_path: Path) -> None:
+    local = tmp_path / "local"
+    data = random.Random(0).randbytes(100_000)
+    local.write_bytes(data)
+    store.upload(local, "a/uploaded")
+    assert store.read("a/uploaded") == data
+    assert not local.exists()
+
+
+def test_a_store_survives_pickling(store: Store) -> None:
+    store.write("a", b"x")
+    again: Store = pickle.loads(pickle.dumps(store))
+    assert again == store
+    assert again.read("a") == b"x"
+
+
+@pytest.mark.parametrize("uri", ["s3://user:secret@host/bucket", "file://user@x/y"])
+def test_a_uri_holds_no_credentials(uri: str) -> None:
+    with pytest.raises(ConfigError, match="no credentials"):
+        Store(uri)
+
+
+@pytest.mark.parametrize("uri", ["gs://bucket", "http://host/x"])
+def test_another_scheme_is_refused_by_name(uri: str) -> None:
+    with pytest.raises(ConfigError, match=f"the scheme is '{uri.partition(':')[0]}', allowed are file and s3"):
+        Store(uri)
+
+
+@pytest.mark.parametrize("uri", ["/data/x", "file:///data/x"])
+def test_local_paths(uri: str) -> None:
+    assert Store(uri).is_local
+    assert Store(uri).full_path("a/b") == "/data/x/a/b"
+    assert Store("s3://bucket/prefix/").full_path("a") == "bucket/prefix/a"
+    assert Store("s3://bucket").full_path("") == "bucket"
+
+
+@pytest.mark.parametrize("action", ["write", "put_if_absent"])
+def test_a_failed_local_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+    store = Store(str(tmp_path))
+    (tmp_path / "target").mkdir()
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(OSError, match="No space left"):
+        getattr(store, action)("a/b", b"x")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_temporary_files_are_in_no_listing(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    (tmp_path / f"{TEMPORARY_PREFIX}x").write_bytes(b"half")
+    store.write("whole", b"x")
+    assert names(store.list_files("")) == names(store.glob("**")) == [("whole", 1)]
+
+
+def test_a_wrong_credential_is_the_users_to_mend(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+    actions: list[Callable[[], object]] = [
+        lambda: s3_store.read("a"),
+        lambda: s3_store.write("a", b"x"),
+        lambda: s3_store.exists("a"),
+        lambda: s3_store.put_if_absent("a", b"x"),
+        lambda: s3_store.glob("*"),
+        lambda: list(s3_store.list_files("")),
+    ]
+    for action in actions:
+        with pytest.raises(ConfigError, match=r"store s3://.*check the bucket and the AWS_\* variables"):
+            action()
+
+
+def test_a_missing_bucket_is_the_users_to_mend(s3_store: Store) -> None:
+    missing = Store("s3://no-such-bucket-here/x")
+    for action in (lambda: missing.write("a", b"x"), lambda: missing.put_if_absent("a", b"x")):
+        with pytest.raises(ConfigError, match="no-such-bucket-here"):
+            action()
+
+
+class Flaky:
+    """Fails so many times with an error, then gives a value."""
+
+    def __init__(self, failures: int, error: Exception) -> None:
+        self.left, self.error, self.calls = failures, error, 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.left:
+            self.left -= 1
+            raise self.error
+        return "value"
+
+
+@pytest.mark.parametrize("error", [TimeoutError("slow"), ConnectionResetError(104, "reset"), OSError(5, "SlowDown")])
+def test_what_may_pass_is_tried_again_and_then_retryable(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    waits = list[float]()
+    monkeypatch.setattr(time, "sleep", waits.append)
+    store = Store("s3://bucket/x")
+    passing = Flaky(module.RETRIES, error)
+    assert store._try(passing) == "value"
+    assert passing.calls == module.RETRIES + 1
+    base_s = [module.RETRY_BASE_S * 2**n for n in range(module.RETRIES)]  # it backs off, with some chance in it
+    assert all(0.5 * base <= wait <= 1.5 * base for base, wait in zip(base_s, waits, strict=True))
+    with pytest.raises(RetryableError, match=type(error).__name__):
+        store._try(Flaky(module.RETRIES + 1, error))
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("a"), FileExistsError("a"), PermissionError(13, "denied")])
+def test_what_no_retry_can_mend_is_tried_once(error: Exception) -> None:
+    flaky = Flaky(9, error)
+    with pytest.raises((FileNotFoundError, FileExistsError, ConfigError)):
+        Store("s3://bucket/x")._try(flaky)
+    assert flaky.calls == 1
+
+
+def test_local_errors_come_as_they_are(tmp_path: Path) -> None:
+    flaky = Flaky(9, OSError(5, "bad disk"))
+    with pytest.raises(OSError, match="bad disk"):
+        Store(str(tmp_path))._try(flaky)
+    assert flaky.calls == 1
