@@ -1,7 +1,8 @@
 """Language identification by fastText's lid.176.ftz (Joulin et al. 2016; CC-BY-SA 3.0; fasttext.cc), on a bounded prefix of the text.
 
-The model sees the first `max_chars` characters on one line. On 24,750 labelled texts a longer prefix changes nothing; on documents
-1,000 characters cost a quarter of a millisecond. Its floats depend on the processor, so its golden values have a tolerance (RULE 12).
+The model sees the first `max_chars` characters on one line. On 336 documents in many languages (shared corpus, opensource-guide) accuracy
+was .845 with 300 characters, .854 with 500 and .851 with 1,000 or 2,000, at 0.09, 0.17, 0.30 and 0.56 ms a document. Its floats depend on
+the processor, so its golden values have a tolerance (RULE 12).
 """
 
 from __future__ import annotations

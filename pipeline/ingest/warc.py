@@ -2,8 +2,8 @@
 accidents made of them.
 
 The reader is our own rather than fastwarc's, which stops for good at the first damaged byte and gives no place in a file whose records
-share a member. Reading is about a hundredth of the time that extraction takes. After damage it goes on at the next gzip member, or at
-the next "WARC/1.".
+share a member. Price: 0.19 ms a page of the shared corpus instead of 0.08, where extraction takes 2 ms. After damage it goes on at the
+next gzip member, or at the next "WARC/1.".
 
 Documents: `response` records with HTTP status 200, and `resource` records, of HTML or plain text; `conversion` records of plain text (WET).
 Skipped, counted: not_response (every other type), http_status, not_html, empty.
