@@ -87,3 +87,79 @@ def report_command(execution: str, name: str) -> None:
     run.report_of = run.artifacts_hash
     run.save()
     console.print(str(run.store.local_path(run.report_path)) if run.store.is_local else f"{run.store.uri}/{run.report_path}")
+
+
+def explain_command(document: str, execution: str, name: str) -> None:
+    """`caravan explain`."""
+    from flows.lineage import explain, find_document
+    from flows.show import explanation
+
+    run = open_old_run(execution, name)
+    for part in explanation(explain(run, find_document(run, document)), run):
+        console.print(part)
+
+
+def trace_command(document: str | None, url: str | None, stage: str | None, step: int | None, execution: str, name: str) -> None:
+    """`caravan trace`."""
+    from flows import lineage
+    from flows.show import fed_table, seen_table
+
+    given = [document is not None, url is not None, stage is not None or step is not None]
+    if sum(given) != 1 or (stage is None) != (step is None):
+        raise ConfigError("trace one thing: a document's ID, or --url, or --stage with --step")
+    run = open_old_run(execution, name)
+    if stage is not None and step is not None:
+        if stage not in lineage.TRAINING:
+            raise ConfigError(f"--stage {stage!r}: the training stages are {', '.join(lineage.TRAINING)}")
+        console.print(fed_table(lineage.documents_of_step(run, stage, step)))
+        return
+    places = [lineage.find_document(run, document)] if document is not None else lineage.documents_of_url(run, url or "")
+    for place in places:
+        console.print(f"{place.id.hex()}  {place.source}")
+        console.print(seen_table(lineage.locate(run, place.id), list(lineage.seen_by(run, place.id))))
+
+
+def generate_command(prompt: str, max_new_tokens: int, seed: int, execution: str, name: str) -> None:
+    """`caravan generate`."""
+    import tempfile
+    from pathlib import Path
+
+    run = open_old_run(execution, name)
+    export = run.need("export")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from training.export import download
+
+    with tempfile.TemporaryDirectory() as folder:
+        download(run.store, export, Path(folder))
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder)
+    torch.manual_seed(seed)
+    output = model.generate(**tokenizer(prompt, return_tensors="pt", return_token_type_ids=False), max_new_tokens=max_new_tokens)
+    print(tokenizer.decode(output[0], skip_special_tokens=True))
+
+
+def gc_command(execution: str, yes: bool) -> None:
+    """`caravan gc`."""
+    import typer
+
+    from flows.driver import use_credentials
+    from flows.execution import load_execution
+    from flows.garbage import find_garbage, remove
+    from flows.show import garbage_table
+    from storage.store import Store
+
+    place = load_execution(execution)
+    use_credentials(place)
+    store = Store(place.store)
+    garbage = find_garbage(store)
+    if not garbage:
+        console.print(f"nothing to remove in {store.uri}: every artifact belongs to a run")
+        return
+    console.print(garbage_table(garbage))
+    if yes or typer.confirm("Remove all of this?"):
+        remove(store, garbage)
+        console.print(f"removed {sum(len(item.files) for item in garbage):,} files")

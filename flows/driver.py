@@ -75,9 +75,9 @@ def nothing_to_do(plan: Plan, walk: Walk, before: Run) -> bool:
     """Whether all that is asked for is there, and the run says so already. `before`: the run as it is in the store."""
     if walk.asked.force or any(visit.asked and visit.state == "stale" for visit in walk.visits):
         return False
-    if before.artifacts != {key: pointer for key, pointer in plan.run.artifacts.items()} or before.recipe != resolved(plan.recipe):
+    if before.artifacts != plan.run.artifacts:
         return False
-    return not walk.asked.includes("report") or before.report_is_fresh
+    return not walk.asked.includes("report") or (before.report_is_fresh and before.recipe == resolved(plan.recipe))
 
 
 def resolved(recipe: Recipe | Execution) -> dict[str, object]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
+from flows.garbage import Garbage
+from flows.lineage import FedDocument, Seen, Tokens
 from flows.runs import Run
 from flows.walk import STAGES, Visit
 from storage.artifact import Manifest, read_verified
@@ -80,3 +83,78 @@ def asked_stages(visits: Sequence[Visit]) -> list[str]:
     """Names of the stages that would run, in order."""
     names = {visit.stage for visit in visits if visit.asked and visit.state == "stale"}
     return [stage for stage in STAGES if stage in names]
+
+
+def explanation(facts: Mapping[str, Any], run: Run) -> Iterator[Any]:
+    """A document's history, section by section."""
+    document = facts["document"]
+    yield _section(
+        "document", {"id": document["id"].hex(), **{k: v for k, v in document.items() if k not in ("id", "text") and v is not None}}
+    )
+    for origin in facts["origins"]:
+        yield _section("origin", {k: v for k, v in origin.items() if k != "id"})
+    for stage in ("dedup", "quality", "domains", "select"):
+        if stage in facts:
+            row = {k: v.hex() if isinstance(v, bytes) else v for k, v in facts[stage].items() if k != "id" and v is not None}
+            yield _section(stage, row)
+    if "tokens" in facts:
+        tokens = facts["tokens"]
+        yield _section("tokens", vars(tokens) if tokens else {"kept": False})
+        yield _section("trained on", _steps_text(facts["seen"]))
+    yield Text("text", style="bold")
+    yield Text(facts.get("edited_text", document["text"]))
+
+
+def _section(title: str, rows: Mapping[str, Any]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, Text(f"{value:.4f}" if isinstance(value, float) else str(value)))
+    return table
+
+
+def _steps_text(seen: Sequence[Seen]) -> dict[str, str]:
+    """Steps by training stage, in words."""
+    by_stage: dict[str, list[int]] = {}
+    for sample in seen:
+        by_stage.setdefault(sample.stage, []).append(sample.step)
+    return {stage: f"step {', '.join(map(str, sorted(set(steps))))}" for stage, steps in by_stage.items()} or {"no step": ""}
+
+
+def seen_table(tokens: Tokens | None, seen: Sequence[Seen]) -> Any:
+    """Which samples and steps saw a document."""
+    if tokens is None:
+        return "  not kept: it has no tokens"
+    where = f"tokens {tokens.start:,} to {tokens.end:,} of {tokens.split}/{tokens.name}"
+    if not seen:
+        return f"  {where}; no training step saw it"
+    table = _rows(where, ("stage", "step", "sample", "epoch"))
+    for sample in seen:
+        table.add_row(sample.stage, str(sample.step), str(sample.sample), str(sample.epoch))
+    return table
+
+
+def fed_table(fed: Sequence[FedDocument]) -> Table:
+    """Which documents a step saw, sample by sample."""
+    table = _rows("", ("sample", "component", "document", "from token", "to token"))
+    for row in fed:
+        table.add_row(str(row.sample), row.component, row.id.hex(), str(row.start), str(row.end))
+    return table
+
+
+def garbage_table(garbage: Sequence[Garbage]) -> Table:
+    """What `caravan gc` would remove."""
+    table = _rows("", ("what", "why", "files", "bytes"))
+    for item in garbage:
+        table.add_row(item.what, item.reason, f"{len(item.files):,}", f"{item.size_bytes:,}")
+    total = sum(item.size_bytes for item in garbage)
+    table.add_row("all", "", f"{sum(len(item.files) for item in garbage):,}", f"{total:,}", style="bold")
+    return table
+
+
+def _rows(title: str, columns: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="left")
+    return table

@@ -1,0 +1,71 @@
+"""What of a store no run refers to: whole artifacts, files of attempts that came to nothing, step checkpoints of finished training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flows.runs import all_runs
+from storage.artifact import find
+from storage.errors import ConfigError
+from storage.store import FileInfo, Store
+
+# Small files beside the bytes that say how an artifact came about: group records are not needed once the manifest stands.
+KEPT_NAMES = ("manifest.json",)
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Files that go together, and why."""
+
+    what: str
+    reason: str
+    files: tuple[FileInfo, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Their size."""
+        return sum(file.size_bytes for file in self.files)
+
+
+def find_garbage(store: Store) -> list[Garbage]:
+    """What `caravan gc` would remove, by folder. Raises ConfigError while a run of the store is running."""
+    used: set[tuple[str, str]] = set()
+    for run in all_runs(store):
+        if run.is_alive:
+            raise ConfigError(f"run {run.name} is running on {run.host} (pid {run.pid}): what it writes looks like garbage until it ends")
+        used |= {(pointer.stage, pointer.fingerprint) for pointer in run.artifacts.values()}
+    found = [*_artifacts(store, used)]
+    again = tuple(store.list_files("again")) if "again" in store.list_dirs("") else ()
+    if again:
+        found.append(Garbage("again", "left by --force", again))
+    return found
+
+
+def _artifacts(store: Store, used: set[tuple[str, str]]) -> Iterator[Garbage]:
+    for stage in store.list_dirs("artifacts"):
+        for fingerprint in store.list_dirs(f"artifacts/{stage}"):
+            root = f"artifacts/{stage}/{fingerprint}"
+            files = tuple(store.list_files(root))
+            if (stage, fingerprint) not in used:
+                yield Garbage(root, "no run refers to it", files)
+                continue
+            manifest = find(store, stage, fingerprint)
+            if manifest is None:
+                continue  # a run refers to it and it is gone: status will say so
+            wanted = {f"{root}/{entry.path}" for entry in manifest.files} | {f"{root}/{name}" for name in KEPT_NAMES}
+            rest = tuple(file for file in files if file.path not in wanted and not _says_who_wrote(file.path, root))
+            if rest:
+                yield Garbage(root, "left by attempts, group records and step checkpoints", rest)
+
+
+def _says_who_wrote(path: str, root: str) -> bool:
+    """Leases stay: a late writer must still find that its own was taken over (RULE 10)."""
+    return path.startswith(f"{root}/lease/")
+
+
+def remove(store: Store, garbage: list[Garbage]) -> None:
+    """Remove it. The manifest of an artifact goes first, so that no reader finds one without its files."""
+    for item in garbage:
+        for file in sorted(item.files, key=lambda file: not file.path.endswith("/manifest.json")):
+            store.remove(file.path)

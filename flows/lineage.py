@@ -1,0 +1,204 @@
+"""What happened to a document, and which documents a training step saw. Both directions are arithmetic on the plan (RULE 27)."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from flows.runs import Run
+from pipeline.documents import (
+    Edit,
+    apply_edits,
+    part_name,
+    partition_of,
+    parts_of,
+    read_documents,
+)
+from pipeline.ingest.documents import QUARANTINE_FILE
+from storage.artifact import Manifest
+from storage.errors import ConfigError
+from storage.tables import read_table
+from storage.token_shards import TokenStream, stream_names
+from training.mix import order_of, read_plan
+from training.order import Order
+
+ID_DIGITS = 32
+MAX_CANDIDATES = 5
+TRAINING = ("pretrain", "extend_context", "anneal")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a document's row is: its source, partition, and row in the partition."""
+
+    id: bytes
+    source: str
+    part: int
+    row: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One sample that holds tokens of a document."""
+
+    stage: str
+    step: int
+    sample: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Where a document's tokens lie: tokens `start` to `end` (exclusive) of the stream `split`/`name`."""
+
+    split: str
+    name: str
+    start: int
+    end: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class FedDocument:
+    """A document that a sample holds tokens of; `start` and `end` are tokens of the component's stream."""
+
+    sample: int
+    component: str
+    id: bytes
+    start: int
+    end: int
+
+
+def parse_id(text: str) -> str:
+    """An id, or its first digits, as lower-case hexadecimal. Raises ConfigError."""
+    digits = text.strip().lower()
+    if not digits or len(digits) > ID_DIGITS or set(digits) - set(string.hexdigits):
+        raise ConfigError(f"{text!r} is no document id: 1 to {ID_DIGITS} hexadecimal digits")
+    return digits
+
+
+def find_document(run: Run, text: str) -> Place:
+    """The document whose id is, or begins with, `text`. Raises ConfigError when there is none or several, naming those."""
+    digits = parse_id(text)
+    low = bytes.fromhex(digits.ljust(ID_DIGITS, "0"))
+    high = bytes.fromhex(digits.ljust(ID_DIGITS, "f"))
+    found: list[Place] = []
+    for source, documents in _documents(run).items():
+        parts = parts_of(documents)
+        for part in range(partition_of(low, parts), partition_of(high, parts) + 1):
+            ids = read_documents(run.store, documents, part, ["id"]).column("id").to_pylist()
+            found += [Place(id, source, part, row) for row, id in enumerate(ids) if low <= id <= high]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(place.id.hex() for place in found[:MAX_CANDIDATES]) + (", …" if len(found) > MAX_CANDIDATES else "")
+        raise ConfigError(f"{len(found)} documents of run {run.name} begin with {digits}: {names}")
+    quarantined = list(_quarantined(run, low, high))
+    if quarantined:
+        raise ConfigError("\n".join(quarantined))
+    raise ConfigError(f"run {run.name} has no document {digits}")
+
+
+def documents_of_url(run: Run, url: str) -> list[Place]:
+    """Every document whose URL is `url`, over all sources. Raises ConfigError when there is none."""
+    found = []
+    for source, documents in _documents(run).items():
+        for part in range(parts_of(documents)):
+            table = read_documents(run.store, documents, part, ["id", "url"])
+            rows = enumerate(zip(table.column("id").to_pylist(), table.column("url").to_pylist(), strict=True))
+            found += [Place(id, source, part, row) for row, (id, value) in rows if value == url]
+    if not found:
+        raise ConfigError(f"run {run.name} has no document with the URL {url}")
+    return found
+
+
+def _documents(run: Run) -> dict[str, Manifest]:
+    manifests = run.manifests("documents")
+    if not manifests:
+        raise ConfigError(f"run {run.name} has no documents yet: caravan run --to ingest")
+    return manifests
+
+
+def _quarantined(run: Run, low: bytes, high: bytes) -> Iterator[str]:
+    for source, origins in run.manifests("origins").items():
+        for row in read_table(run.store, origins, QUARANTINE_FILE).to_pylist():
+            if row["id"] is not None and low <= row["id"] <= high:
+                yield f"{row['id'].hex()} of {source} is quarantined: {row['reason']} ({row['file']} at {row['offset']}) {row['detail']}"
+
+
+def explain(run: Run, place: Place) -> dict[str, Any]:
+    """Everything known of a document, by the stage that found it out; a stage that has not run is left out."""
+    document = read_documents(run.store, _documents(run)[place.source], place.part).slice(place.row, 1).to_pylist()[0]
+    facts: dict[str, Any] = {"document": document, "origins": _origins(run, place)}
+    for stage in ("dedup", "quality", "domains", "select"):
+        if (manifest := run.manifest(stage)) is not None:
+            facts[stage] = _row(run, manifest, part_name(place.part, place.source), place)
+    if (clusters := run.manifest("dedup")) is not None:
+        facts["dedup"]["lines"] = _row(run, clusters, f"spans/{part_name(place.part, place.source)}", place)["lines"]
+    if "select" in facts:
+        edits = [Edit(**edit) for edit in facts["select"]["edits"]]
+        facts["edited_text"] = apply_edits(document["text"], edits)
+    if run.manifest("tokenize") is not None:
+        facts["tokens"] = locate(run, place.id)
+        facts["seen"] = list(seen_by(run, place.id))
+    return facts
+
+
+def _row(run: Run, manifest: Manifest, name: str, place: Place) -> dict[str, Any]:
+    row: dict[str, Any] = read_table(run.store, manifest, name).slice(place.row, 1).to_pylist()[0]
+    return row
+
+
+def _origins(run: Run, place: Place) -> list[dict[str, Any]]:
+    manifest = run.manifest(f"origins/{place.source}")
+    if manifest is None:
+        return []
+    return [row for row in read_table(run.store, manifest, part_name(place.part)).to_pylist() if row["id"] == place.id]
+
+
+def locate(run: Run, document: bytes) -> Tokens | None:
+    """Where a document's tokens lie, or None when it was not kept."""
+    tokens = run.need("tokenize")
+    for split in ("train", "held_out"):
+        for name in stream_names(tokens, split):
+            span = TokenStream(run.store, tokens, f"{split}/{name}").locate(document)
+            if span is not None:
+                return Tokens(split, name, span.start, span.end, span.n_bytes)
+    return None
+
+
+def order_in(run: Run, stage: str) -> Order:
+    """The order of training data of a stage. Raises ConfigError when the run has no plan for it."""
+    return order_of(read_plan(run.store, run.need(f"mix/{stage}")))
+
+
+def seen_by(run: Run, document: bytes) -> Iterator[Seen]:
+    """Every sample of every planned training stage that holds tokens of a document."""
+    place = locate(run, document)
+    if place is None or place.split != "train":
+        return
+    for stage in TRAINING:
+        if f"mix/{stage}" in run.artifacts:
+            order = order_in(run, stage)
+            for index in order.samples_of(place.name, place.start, place.end):
+                sample = order.sample(index)
+                yield Seen(stage, sample.step, index, sample.epoch)
+
+
+def documents_of_step(run: Run, stage: str, step: int) -> list[FedDocument]:
+    """The documents that an optimizer step (from 0) of a training stage sees, by sample. Raises ConfigError for a step it has not."""
+    order, tokens = order_in(run, stage), run.need("tokenize")
+    if not 0 <= step < order.n_steps:
+        raise ConfigError(f"{stage} has steps 0 to {order.n_steps - 1}, not {step}")
+    streams: dict[str, TokenStream] = {}
+    found = []
+    for index in range(order.first_sample(step), order.first_sample(step + 1)):
+        sample = order.sample(index)
+        if sample.component not in streams:
+            streams[sample.component] = TokenStream(run.store, tokens, f"train/{sample.component}")
+        for span in streams[sample.component].documents(sample.start, sample.end - 1):
+            start, end = max(span.start, sample.start), min(span.end, sample.end - 1)
+            found.append(FedDocument(index, sample.component, span.id, start, end))
+    return found
