@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from flows.driver import Plan, nothing_to_do, open_old_run, open_plan, survey
 from flows.runs import open_run
@@ -136,7 +137,7 @@ def generate_command(prompt: str, max_new_tokens: int, seed: int, execution: str
     with tempfile.TemporaryDirectory() as folder:
         download(run.store, export, Path(folder))
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder)
     torch.manual_seed(seed)
     output = model.generate(**tokenizer(prompt, return_tensors="pt", return_token_type_ids=False), max_new_tokens=max_new_tokens)
     print(tokenizer.decode(output[0], skip_special_tokens=True))

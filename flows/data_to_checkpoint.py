@@ -36,9 +36,9 @@ TOKENIZE = Stage("tokenize", "pipeline.tokenize_documents")
 BUILD_TASKS = Stage("build_tasks", "pipeline.eval_tasks")
 MIX = Stage("mix", "training.mix", "child")
 TRAINING: dict[TrainingStage, Stage] = {
-    "pretrain": Stage("pretrain", "training.run", "torchrun"),
-    "extend_context": Stage("extend_context", "training.run", "torchrun"),
-    "anneal": Stage("anneal", "training.run", "torchrun"),
+    "pretrain": Stage("pretrain", "training.worker", "torchrun"),
+    "extend_context": Stage("extend_context", "training.worker", "torchrun"),
+    "anneal": Stage("anneal", "training.worker", "torchrun"),
 }
 EXPORT = Stage("export", "training.export", "child")
 EVALUATE = Stage("evaluate", "training.evaluate", "child", takes_raw=True)

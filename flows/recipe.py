@@ -20,6 +20,7 @@ from pipeline.eval_tasks import Config as TasksConfig
 from pipeline.ingest.config import LanguageConfig, Partitions, SourceConfig, check_partitions
 from pipeline.quality.config import Config as QualityConfig
 from pipeline.select.config import Config as SelectConfig
+from pipeline.selection import check_config as check_select
 from pipeline.train_tokenizer import Config as TokenizerConfig
 from storage.errors import ConfigError
 from storage.strict import Strict
@@ -30,6 +31,7 @@ from training.config import (
     TrainingConfig,
     check_execution,
     expand_phases,
+    served_phases,
 )
 from training.mix import Config as MixConfig
 from training.mix import PhaseConfig as MixPhase
@@ -90,6 +92,11 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         problems = [*_source_problems(self), *_component_problems(self), *_model_problems(self)]
+        if not problems:
+            try:
+                check_select(self.select, self.quality, [source.name for source in self.sources])
+            except ConfigError as error:
+                problems.append(str(error))
         if problems:
             raise ValueError("\n  ".join(problems))
         return self
@@ -245,13 +252,3 @@ def check_together(recipe: Recipe, execution: Execution) -> None:
             check_execution(recipe.model, phases, place)
         except ConfigError as error:
             raise ConfigError(f"execution.training.{stage}: {error}") from error
-
-
-def served_phases(phases: Sequence[Phase], first_step: int) -> list[Phase]:
-    """The phases that have a step at or after `first_step`."""
-    served, end = [], 0
-    for phase in phases:
-        end += phase.n_steps
-        if end > first_step:
-            served.append(phase)
-    return served

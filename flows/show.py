@@ -22,7 +22,9 @@ MAX_COUNTS = 4
 
 def stage_line(visit: Visit, store: Store) -> Iterator[str]:
     """Lines about one visit of a run that goes on; nothing for one that was there already or that nobody asked for."""
-    if visit.state == "ran" and visit.manifest is not None:
+    if (
+        visit.state == "ran" and visit.manifest is not None and visit.manifest.stage != "extract"
+    ):  # one per file: the documents' line sums up
         seconds = visit.manifest.info.get("wall_s")
         took = f"  [dim]{seconds:.1f} s[/]" if isinstance(seconds, int | float) else ""
         yield f"{MARKS['ran']} {visit.key}  {counts_text(visit.manifest)}{took}"

@@ -62,7 +62,7 @@ def form(text: str) -> list[str]:
 
 
 def chunks(text: str, chunk_chars: int, max_chunks: int) -> list[str]:
-    """Pieces of `chunk_chars` characters spread evenly over the text, at most `max_chunks`; a short text is one piece, an empty one none."""
+    """Pieces of `chunk_chars` characters spread over the text, at most `max_chunks`; a short text is one piece, none of a blank one."""
     if not text.strip():
         return []
     count = max(1, min(max_chunks, len(text) // chunk_chars))

@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 NOUNS = """river mountain teacher engine garden letter market winter village captain doctor window history silver harbour library machine
 student science kitchen island forest soldier painter bridge merchant question answer language village farmer island journey castle
 weather family country city morning evening battle treaty council worker school hospital railway station theatre museum captain
-elephant sparrow granite copper cotton timber flour honey pepper saffron canvas velvet lantern compass anchor barrel chimney""".split()
+elephant sparrow granite copper cotton timber flour honey pepper saffron canvas velvet lantern compass anchor barrel chimney"""
 VERBS = """carried followed watched repaired discovered described measured remembered painted answered questioned crossed visited
-built guarded studied admired collected counted opened closed borrowed returned explained noticed changed improved protected""".split()
+built guarded studied admired collected counted opened closed borrowed returned explained noticed changed improved protected"""
 ADJECTIVES = """old young quiet large small bright heavy careful distant famous gentle honest narrow patient rapid silent sturdy
-useful valuable warm wooden ancient curious empty faithful golden hidden lonely modern northern""".split()
+useful valuable warm wooden ancient curious empty faithful golden hidden lonely modern northern"""
+NOUN_, VERB_, ADJ_ = NOUNS.split(), VERBS.split(), ADJECTIVES.split()
 LINKS = ["because", "although", "while", "after", "before", "and then", "so that", "but"]
 
 GERMAN = """Der Fluss fließt langsam durch das alte Dorf|Die Lehrerin erklärt den Kindern die Geschichte der Stadt|Im Winter liegt
@@ -36,9 +37,9 @@ l'étranger""".replace("\n", " ").split("|")
 
 def sentence(rng: random.Random) -> str:
     """An English sentence without sense."""
-    text = f"the {rng.choice(ADJECTIVES)} {rng.choice(NOUNS)} {rng.choice(VERBS)} the {rng.choice(NOUNS)} of the {rng.choice(NOUNS)}"
+    text = f"the {rng.choice(ADJ_)} {rng.choice(NOUN_)} {rng.choice(VERB_)} the {rng.choice(NOUN_)} of the {rng.choice(NOUN_)}"
     if rng.random() < 0.6:
-        text += f" {rng.choice(LINKS)} that {rng.choice(NOUNS)} have {rng.choice(VERBS)} a {rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}"
+        text += f" {rng.choice(LINKS)} that {rng.choice(NOUN_)} have {rng.choice(VERB_)} a {rng.choice(ADJ_)} {rng.choice(NOUN_)}"
     return text[0].upper() + text[1:] + "."
 
 
@@ -107,7 +108,7 @@ def proof(rng: random.Random, n: int) -> str:
             f"Step {k}: we have ${x} \\cdot {y} = {x * y}$, hence $f_{{{k}}}(x) = \\frac{{{x} x^{k} + {y}}}{{\\sqrt{{{x + y}}}}}$."
         )
         lines.append(
-            f"By induction the sum $\\sum_{{i=0}}^{{{x}}} i$ equals ${x * (x + 1) // 2}$ as was to be shown for the {rng.choice(NOUNS)}."
+            f"By induction the sum $\\sum_{{i=0}}^{{{x}}} i$ equals ${x * (x + 1) // 2}$ as was to be shown of {rng.choice(NOUN_)}."
         )
     return "\n".join(lines)
 
@@ -116,7 +117,7 @@ def code(rng: random.Random, n: int) -> str:
     """A Python module."""
     lines = [f'"""Module {n}: {sentence(rng)}"""', "", "import math", ""]
     for _ in range(rng.randint(4, 7)):
-        name, argument, other = rng.choice(VERBS), rng.choice(NOUNS), rng.choice(NOUNS)
+        name, argument, other = rng.choice(VERB_), rng.choice(NOUN_), rng.choice(NOUN_)
         lines += [f"def {name}_{argument}({argument}, {other}={rng.randint(1, 99)}):", f'    """{sentence(rng)}"""']
         lines += [
             f"    total_{other} = {argument} * {rng.randint(2, 9)} + math.sqrt({other})",
