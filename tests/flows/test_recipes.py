@@ -1,0 +1,130 @@
+"""Recipes and execution files: those shipped are valid, each wrong field is refused by name, and the published schedule has its edges."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.execution import load_execution
+from flows.reading import PACKAGE
+from flows.recipe import check_together, load_recipe
+from storage.errors import ConfigError
+from training.config import expand_phases
+
+RECIPES = sorted(path.stem for path in (PACKAGE / "recipes").glob("*.yaml"))
+MESHES = {
+    "mesh-405b-8k-8192gpu": ("pretrain", (8, 1, 16, 64), 8192),
+    "mesh-405b-8k-16384gpu": ("pretrain", (8, 1, 16, 128), 16384),
+    "mesh-405b-128k-16384gpu": ("extend_context", (8, 16, 16, 8), 16384),
+}
+
+
+def changed(tmp_path: Path, path: str, value: Any, *, recipe: str = "test") -> str:
+    """A copy of a recipe with one field set; `path` is dotted."""
+    raw = yaml.safe_load((PACKAGE / "recipes" / f"{recipe}.yaml").read_text())
+    *outer, last = path.split(".")
+    place = raw
+    for name in outer:
+        place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
+    place[last] = value
+    file = tmp_path / "changed.yaml"
+    file.write_text(yaml.safe_dump(raw))
+    return str(file)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_shipped_recipe_is_valid_and_complete(name: str) -> None:
+    """It loads, and its resolved form loads to the same recipe."""
+    recipe = load_recipe(name)
+    assert type(recipe).model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("select.thresholds.web.min_word_count", 5, r"select\.thresholds\.web\.min_word_count: unknown field \(value 5\).*did you mean"),
+        ("partitions", 3, r"partitions: 3: 3 is not a power of two"),
+        ("sources.0.format", "wark", r"sources\[0\]\.format: 'wark': Input should be 'warc'"),
+        ("pretrain.optimizer.lr_peak", -1, r"pretrain\.optimizer\.lr_peak: -1: Input should be greater than 0"),
+        ("pretrain.shares", {"generl": 1.0}, r"pretrain\.shares: no component is named 'generl'; there are: general, math"),
+        ("pretrain.shares", {"general": 0.7, "math": 0.2}, r"pretrain: shares sum to 0\.9, and must sum to 1"),
+        ("domains.labels.pamphlets", "math", r"domains\.labels: no source is named 'pamphlets'; there are: pages"),
+        ("domains.labels.essays", "math", r"domains\.labels\.essays: 'math', but sources declares it 'general'"),
+        ("quality.classifier.positive_sources", ["nobody"], r"quality\.classifier\.positive_sources: no source is named 'nobody'"),
+        ("tokenizer.shares", {"prose": 1.0}, r"tokenizer\.shares: no domain is named 'prose'"),
+        ("tokenizer.vocab_size", 9000, r"model\.vocab_size: 640 is less than tokenizer\.vocab_size, 9,000"),
+        ("model.dim", 33, r"dim 33 over n_heads 4"),
+        (
+            "pretrain.schedule.phases",
+            [{"seq_len": 32, "global_batch_size": 4}, {"seq_len": 48, "global_batch_size": 4, "from_step": 3}],
+            "48",
+        ),
+        ("dedup.url_dedup", {"pages": False}, r"dedup\.url_dedup\.pages: follows from sources"),
+        ("select.sources", {"pages": {"is_web": False}}, r"select\.sources\.pages: follows from sources"),
+    ],
+)
+def test_a_wrong_field_is_refused_with_path_value_and_what_is_allowed(tmp_path: Path, path: str, value: Any, message: str) -> None:
+    """Before any work, and by name."""
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(changed(tmp_path, path, value))
+
+
+def test_a_missing_field_and_a_key_given_twice_are_refused(tmp_path: Path) -> None:
+    """A YAML reader's silence is no answer."""
+    file = tmp_path / "r.yaml"
+    file.write_text("name: a\nname: b\n")
+    with pytest.raises(ConfigError, match="the key 'name' is given twice"):
+        load_recipe(str(file))
+    file.write_text("name: a\n")
+    with pytest.raises(ConfigError, match=r"sources: missing \(sources: what is read\)"):
+        load_recipe(str(file))
+    with pytest.raises(ConfigError, match="there are: demo, llama3-405b"):
+        load_recipe("dmeo")
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_a_published_mesh_serves_its_stage(name: str) -> None:
+    """It divides batch, heads and sequence, with micro-batches at least as many as stages; its product is the number of GPUs."""
+    stage, degrees, n_gpus = MESHES[name]
+    execution = load_execution(name)
+    dims = execution.training[stage].parallel  # type: ignore[index]
+    assert (dims.tp, dims.cp, dims.pp, dims.dp) == degrees
+    assert dims.world_size == n_gpus
+    check_together(load_recipe("llama3-405b"), execution)
+
+
+def test_the_second_published_mesh_does_not_serve_the_early_phases(tmp_path: Path) -> None:
+    """1,024 sequences on 128 ranks are 8 micro-batches, fewer than the 16 stages."""
+    raw = yaml.safe_load((PACKAGE / "execution" / "mesh-405b-8k-16384gpu.yaml").read_text())
+    del raw["training"]["pretrain"]["first_step"]
+    file = tmp_path / "mesh.yaml"
+    file.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match=r"execution\.training\.pretrain"):
+        check_together(load_recipe("llama3-405b"), load_execution(str(file)))
+
+
+def test_the_405b_schedule_has_the_published_edges() -> None:
+    """Second batch at step 61, third at 342,162, the end after 1,100,929 steps; the rate reaches 8e-7 at step 1,200,000."""
+    pretrain = load_recipe("llama3-405b").pretrain
+    assert list(accumulate(phase.n_steps for phase in expand_phases(pretrain.schedule))) == [61, 342_162, 1_100_929]
+    assert (pretrain.schedule.warmup_steps, pretrain.schedule.lr_decay_end_step) == (8000, 1_200_000)
+    assert (pretrain.optimizer.lr_peak, pretrain.schedule.lr_final) == (8e-5, 8e-7)
+
+
+def test_the_environment_moves_store_and_raw_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One file, many places."""
+    monkeypatch.setenv("CARAVAN_STORE", "s3://bucket/prefix")
+    monkeypatch.setenv("CARAVAN_RAW_ROOT", str(tmp_path))
+    execution = load_execution("local")
+    assert (execution.store, execution.raw_root) == ("s3://bucket/prefix", str(tmp_path))
+
+
+def test_credentials_in_a_store_uri_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have their own place."""
+    monkeypatch.setenv("CARAVAN_STORE", "s3://key:secret@host/bucket")
+    with pytest.raises(ConfigError, match="store: .*holds no credentials"):
+        load_execution("local")
