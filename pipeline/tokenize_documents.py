@@ -3,8 +3,7 @@
 A group is a partition: the documents of all sources in it, merged in id order, go to `train/<component>/part-%05d` and
 `held_out/<domain>/part-%05d` (format: storage/token_shards.py). Part after part, a component's shards are its stream in id order (RULE 23).
 `counts.json` holds token_size (bytes), vocab_size, bos_id (what begins a document), and under `train` by component and `held_out` by
-domain: tokens (BOS and EOS among
-them), documents, bytes (UTF-8, of the edited texts) and tokens_per_byte.
+domain: tokens (BOS and EOS among them), documents, bytes (UTF-8, of the edited texts) and tokens_per_byte.
 """
 
 from __future__ import annotations

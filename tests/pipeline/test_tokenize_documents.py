@@ -83,7 +83,7 @@ def test_counts_close(made: tuple[Store, dict[str, Manifest], Manifest]) -> None
     """counts.json is what lies in the shards, and the manifest adds it up."""
     store, _, manifest = made
     counts = json.loads(read_verified(store, manifest, "counts.json"))
-    assert (counts["token_size"], counts["vocab_size"]) == (2, 500)
+    assert (counts["token_size"], counts["vocab_size"], counts["bos_id"]) == (2, 500, 498)
     for name, wanted in expected_streams().items():
         split, _, stream = name.partition("/")
         row, spans = counts[split][stream], list(TokenStream(store, manifest, name).documents())
@@ -121,7 +121,7 @@ def test_golden_digests(tmp_path: Path) -> None:
     assert (train_tokenizer.VERSION, inputs["tokenizer"].digest[:16]) == (1, "8d92375d1004789d")
     assert (tokenize_documents.VERSION, tokenize_documents.run(store=store, config=Config(), inputs=inputs).digest[:16]) == (
         1,
-        "515fc99c253db365",
+        "3239cd0d6549305c",
     )
 
 
