@@ -76,7 +76,7 @@ def data_checks(proof: Proof, run: Run, recipe: Recipe) -> None:
     )
     found = domains_in_web(run, recipe)
     proof.check("domains that the classifier finds in the WARC", dict(found), "at least 3", sum(n > 0 for n in found.values()) >= 3)
-    used = {source.format for source in recipe.sources if run.need(f"ingest/{source.name}").counts.get("documents", 0) > 0}
+    used = {source.format for source in recipe.sources if run.need(f"documents/{source.name}").counts.get("documents", 0) > 0}
     proof.check(
         "readers that gave documents", " ".join(sorted(used)), "warc jsonl parquet files", {"warc", "jsonl", "parquet", "files"} <= used
     )
@@ -88,7 +88,7 @@ def domains_in_web(run: Run, recipe: Recipe) -> Counter[str]:
     for source in recipe.sources:
         if source.format not in ("warc", "arc"):
             continue
-        documents = run.need(f"ingest/{source.name}")
+        documents = run.need(f"documents/{source.name}")
         for part in range(parts_of(documents)):
             ids = read_documents(run.store, documents, part, ["id"]).column("id")
             for row in read_beside(run.store, run.need("domains"), source.name, part, ids).to_pylist():

@@ -14,7 +14,7 @@ from flows.walk import STAGES
 from storage.artifact import Manifest
 from storage.store import Store
 
-SCORING = ("ingest", "dedup", "quality", "domains")
+SCORING = ("ingest", "documents", "dedup", "quality", "domains")
 
 
 def would_run(here: Place, *flags: str) -> list[str]:

@@ -28,7 +28,7 @@ from storage.artifact import artifact_root
 MARK = "CARAVAN_PROOF_MARK"
 GONE_TIMEOUT_S = 20.0
 POLL_S = 0.001
-COUNTED_FROM = ("ingest", "dedup", "quality", "domains", "select", "train_tokenizer", "tokenize", "build_tasks", "mix")
+COUNTED_FROM = ("documents", "dedup", "quality", "domains", "select", "train_tokenizer", "tokenize", "build_tasks", "mix")
 TRAINED = ("pretrain", "extend_context", "anneal", "export", "evaluate")
 AS_CUT = ("snapshot", "extract", "origins")  # what says where a record was
 
@@ -173,8 +173,8 @@ def sabotage(proof: Proof, folder: Path, base: Place, corpus: Path, undisturbed:
     path.write_text(yaml.safe_dump(changed, sort_keys=False, allow_unicode=True))
     here = place(folder / "run-damaged", path, raw_root=raw, **execution_fields(base))
     here.run("--to", "dedup")
-    ours = {key: digest for key, digest in undisturbed.items() if key.partition("/")[0] in ("ingest", "dedup")}
-    theirs = {key: digest for key, digest in here.digests().items() if key.partition("/")[0] in ("ingest", "dedup")}
+    ours = {key: digest for key, digest in undisturbed.items() if key.partition("/")[0] in ("documents", "dedup")}
+    theirs = {key: digest for key, digest in here.digests().items() if key.partition("/")[0] in ("documents", "dedup")}
     proof.sabotage("one record missing", bool(same_but_for_origins(ours, theirs)), "a digest differs")
     mark = uuid.uuid4().hex
     orphan = subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: mark})

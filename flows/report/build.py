@@ -62,7 +62,7 @@ def _json(run: Run, manifest: Manifest | None, name: str) -> dict[str, Any] | No
 
 def _ingest(found: Mapping[str, Manifest]) -> dict[str, dict[str, int]]:
     """Counts of each source's ingest, by source."""
-    sources = {key.partition("/")[2]: manifest for key, manifest in found.items() if key.startswith("ingest/")}
+    sources = {key.partition("/")[2]: manifest for key, manifest in found.items() if key.startswith("documents/")}
     return {source: dict(manifest.counts) for source, manifest in sorted(sources.items())}
 
 

@@ -39,7 +39,7 @@ def samples(run: Run, found: Mapping[str, Manifest]) -> list[Sample]:
     for key in chosen:
         _, reason, source = key
         name = bytes.fromhex(by_turn[key])
-        part = partition_of(name, parts_of(found[f"ingest/{source}"]))
+        part = partition_of(name, parts_of(found[f"documents/{source}"]))
         wanted.setdefault((source, part), {})[name] = reason
     read = [sample for place, names in sorted(wanted.items()) for sample in _read(run, found, place, names)]
     return sorted(read, key=lambda sample: (sample.reason != "kept", sample.reason, sample.source, sample.id))
@@ -47,7 +47,7 @@ def samples(run: Run, found: Mapping[str, Manifest]) -> list[Sample]:
 
 def _read(run: Run, found: Mapping[str, Manifest], place: tuple[str, int], names: Mapping[bytes, str]) -> list[Sample]:
     source, part = place
-    table = read_documents(run.store, found[f"ingest/{source}"], part, ["id", "text", "url", "language"])
+    table = read_documents(run.store, found[f"documents/{source}"], part, ["id", "text", "url", "language"])
     rows = [i for i, name in enumerate(table.column("id").to_pylist()) if name in names]
     return [
         Sample(
