@@ -20,7 +20,7 @@ MARKS = {"fresh": "[dim]·[/]", "ran": "[green]✓[/]", "again": "[green]=[/]", 
 MAX_COUNTS = 4
 
 
-def stage_line(visit: Visit, store: Store) -> Iterator[str]:
+def stage_line(visit: Visit, store: Store) -> Iterator[Any]:
     """Lines about one visit of a run that goes on; nothing for one that was there already or that nobody asked for."""
     if (
         visit.state == "ran" and visit.manifest is not None and visit.manifest.stage != "extract"
@@ -38,10 +38,20 @@ def counts_text(manifest: Manifest) -> str:
     return ", ".join(f"{value:,} {name}" for name, value in plain[:MAX_COUNTS])
 
 
-def selection_lines(store: Store, selection: Manifest) -> Iterator[str]:
-    """The funnel of the selection, as select wrote it."""
-    if "funnel.json" in selection.names():
-        yield json.dumps(json.loads(read_verified(store, selection, "funnel.json")))
+def selection_lines(store: Store, selection: Manifest) -> Iterator[Any]:
+    """The funnel of the selection and the mixture that it makes possible, as select wrote them."""
+    funnel = json.loads(read_verified(store, selection, "funnel.json"))
+    table = _rows("funnel", ("source", "in", "kept", "dropped, by the first reason"))
+    for name, row in funnel["sources"].items():
+        dropped = ", ".join(f"{reason} {count['documents']:,}" for reason, count in row["dropped"].items())
+        table.add_row(name, f"{row['in']['documents']:,}", f"{row['kept']['documents']:,}", dropped or "none")
+    yield table
+    table = _rows("mixture that is possible", ("component", "documents", "bytes", "share of bytes"))
+    for name, row in funnel["components"].items():
+        table.add_row(name, f"{row['documents']:,}", f"{row['size_bytes']:,}", f"{row['share']:.1%}")
+    yield table
+    for warning in funnel.get("warnings", ()):
+        yield Text(f"warning: {warning}", style="yellow")
 
 
 def status_table(visits: Sequence[Visit]) -> Table:

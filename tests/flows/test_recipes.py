@@ -22,6 +22,8 @@ MESHES = {
     "mesh-405b-128k-16384gpu": ("extend_context", (8, 16, 16, 8), 16384),
 }
 
+UNEVEN = [{"seq_len": 32, "global_batch_size": 4}, {"seq_len": 48, "global_batch_size": 4, "from_step": 3}]
+
 
 def changed(tmp_path: Path, path: str, value: Any, *, recipe: str = "test") -> str:
     """A copy of a recipe with one field set; `path` is dotted."""
@@ -126,5 +128,5 @@ def test_the_environment_moves_store_and_raw_root(monkeypatch: pytest.MonkeyPatc
 def test_credentials_in_a_store_uri_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """They have their own place."""
     monkeypatch.setenv("CARAVAN_STORE", "s3://key:secret@host/bucket")
-    with pytest.raises(ConfigError, match="store: .*holds no credentials"):
+    with pytest.raises(ConfigError, match=r"store: .*holds no credentials"):
         load_execution("local")

@@ -1,0 +1,145 @@
+"""Staleness is named field by field; --from, --only and their refusals; nothing is written by looking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from flows.runs import Run, open_run
+from flows.walk import Asked, Job, Pending, Stage, Walk, differences
+from storage.artifact import Attempt, FileEntry, Manifest
+from storage.errors import ConfigError
+from storage.store import Store
+from storage.strict import Strict
+
+DEDUP, QUALITY, SELECT = (
+    Stage("dedup", "pipeline.dedup.stage"),
+    Stage("quality", "pipeline.quality.stage"),
+    Stage("select", "pipeline.selection"),
+)
+
+
+class Config(Strict):
+    threshold: int = 50
+    content: str = "bytes"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"))
+
+
+def make(store: Store, made: list[str]):  # type: ignore[no-untyped-def]
+    """A `perform` that publishes the config's content."""
+
+    def perform(jobs: Sequence[Job]) -> list[Manifest]:
+        found = []
+        for job in jobs:
+            attempt, entries = Attempt(store, job.stage.artifact, job.fingerprint), list[FileEntry]()
+            with attempt.create("file", entries) as file:
+                file.write(job.config.content.encode())  # type: ignore[attr-defined]
+            made.append(job.key)
+            found.append(attempt.publish(job.payload, entries, counts={}, info={}))
+        return found
+
+    return perform
+
+
+def path(walk: Walk, dedup: BaseModel, select: BaseModel) -> None:
+    """dedup, then select."""
+    clusters = walk(DEDUP, dedup, {})
+    walk(SELECT, select, {"clusters": clusters})
+
+
+def run_path(store: Store, dedup: BaseModel, select: BaseModel, asked: Asked | None = None) -> list[str]:
+    made: list[str] = []
+    run = open_run(store, "r")
+    path(Walk(store, store, run, asked or Asked(), make(store, made)), dedup, select)
+    run.end("finished")
+    return made
+
+
+def reasons(store: Store, dedup: BaseModel, select: BaseModel) -> dict[str, str]:
+    walk = Walk(store, store, open_run(store, "r"))
+    path(walk, dedup, select)
+    return {visit.key: visit.reason for visit in walk.visits if visit.state == "stale"}
+
+
+def test_a_changed_field_is_named_with_both_values(store: Store) -> None:
+    """And what follows names it as the cause."""
+    assert reasons(store, Config(), Config()) == {"dedup": "not made yet", "select": "input clusters: dedup not made yet"}
+    assert run_path(store, Config(), Config()) == ["dedup", "select"]
+    assert reasons(store, Config(), Config()) == {}
+    assert reasons(store, Config(), Config(threshold=60)) == {"select": "select.threshold: 50 → 60"}
+    changed = reasons(store, Config(threshold=60), Config())
+    assert changed == {"dedup": "dedup.threshold: 50 → 60", "select": "input clusters: dedup.threshold: 50 → 60"}
+
+
+def test_an_input_rebuilt_to_the_same_bytes_makes_nothing_stale(store: Store) -> None:
+    """The digest is of bytes alone; other bytes are named as the input that changed."""
+    run_path(store, Config(), Config())
+    assert run_path(store, Config(threshold=60), Config()) == ["dedup"]
+    run_path(store, Config(content="other"), Config(), Asked("dedup", "dedup"))
+    assert reasons(store, Config(content="other"), Config()) == {"select": "input clusters: digest changed"}
+
+
+def test_going_back_runs_nothing(store: Store) -> None:
+    """The artifact of the old threshold is still there."""
+    run_path(store, Config(), Config())
+    assert run_path(store, Config(), Config(threshold=60)) == ["select"]
+    assert run_path(store, Config(), Config()) == []
+
+
+def test_only_refuses_stale_inputs_and_names_them(store: Store) -> None:
+    """RULE 11."""
+    run_path(store, Config(), Config())
+    with pytest.raises(ConfigError, match=r"select: its input clusters is stale \(dedup\.threshold: 50 → 60\); run it too: --from dedup"):
+        run_path(store, Config(threshold=60), Config(), Asked("select", "select"))
+    assert run_path(store, Config(), Config(threshold=1), Asked("select", "select")) == ["select"]
+
+
+def test_to_stops_there(store: Store) -> None:
+    """What comes after is left."""
+    assert run_path(store, Config(), Config(), Asked(last="dedup")) == ["dedup"]
+
+
+def test_looking_writes_nothing(store: Store) -> None:
+    """A dry run and a status leave the store as it was."""
+    reasons(store, Config(), Config())
+    assert list(store.list_files("")) == [] if Path(store.uri).exists() else True
+
+
+def test_a_version_and_many_fields_are_summed_up() -> None:
+    """At most three fields are spelled out."""
+    before = {"version": 1, "config": {"a": 1, "b": {"c": [1, 2]}, "d": 1, "e": 1}, "inputs": {"x": "1", "y": "1"}}
+    now = {"version": 2, "config": {"a": 2, "b": {"c": [1, 3]}, "d": 2, "e": 2}, "inputs": {"y": "2", "z": "1"}}
+    assert differences(before, now, "dedup") == [
+        "dedup version: 1 → 2",
+        "dedup.a: 1 → 2",
+        "dedup.b.c[1]: 2 → 3",
+        "dedup.d: 1 → 2",
+        "and 1 more fields",
+        "input z: new",
+        "input x: no longer there",
+        "input y: digest changed",
+    ]
+
+
+def test_force_executes_again_what_stands(store: Store) -> None:
+    """And only what is asked for."""
+    run_path(store, Config(), Config())
+    again: list[str] = []
+    walk = Walk(store, store, open_run(store, "r"), Asked("select", "select", True), make(store, []), lambda job, _: again.append(job.key))
+    path(walk, Config(), Config())
+    assert again == ["select"]
+
+
+def test_a_run_survives_its_file(store: Store) -> None:
+    """run.json gives the run back."""
+    run_path(store, Config(), Config())
+    run: Run = open_run(store, "r")
+    assert (run.state, sorted(run.artifacts)) == ("finished", ["dedup", "select"])
+    assert isinstance(Pending("dedup", "k", "r", "r"), Pending)
