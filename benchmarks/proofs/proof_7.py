@@ -1,4 +1,4 @@
-"""Proof 7: gradients equal one process on all 69 meshes, resume sees the same samples, bfloat16 stays near float32; with their sabotages."""
+"""Proof 7: gradients equal one process on all 69 meshes, resume sees the same samples, bfloat16 stays near float32; and sabotages."""
 
 from __future__ import annotations
 
