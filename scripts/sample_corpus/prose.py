@@ -124,17 +124,11 @@ def handbook_blocks(path: Path) -> list[str]:
     return [b for b in html_blocks(html) if len(b) > 1]
 
 
-def translated_blocks(path: Path, english: Path) -> list[str]:
-    """The paragraphs of a page without the long ones that stand word for word in the English page (listings, untranslated text)."""
-    theirs = set(handbook_blocks(english)) if english.exists() else set()
-    return [b for b in handbook_blocks(path) if len(b) <= 80 or b not in theirs]
-
-
 def is_translated(path: Path, english: Path) -> bool:
     """Whether at most a fifth of a page's long paragraphs stand in the English page of the same name."""
+    theirs = set(handbook_blocks(english)) if english.exists() else set()
     own = [b for b in handbook_blocks(path) if len(b) > 80 and "\n" not in b]
-    left = [b for b in translated_blocks(path, english) if len(b) > 80 and "\n" not in b]
-    return len(own) >= 4 and len(own) - len(left) <= len(own) / 5
+    return len(own) >= 4 and sum(b in theirs for b in own) <= len(own) / 5
 
 
 def handbook(fetch: Fetch, per_language: int) -> Iterator[Row]:
@@ -145,7 +139,7 @@ def handbook(fetch: Fetch, per_language: int) -> Iterator[Row]:
         for path in sorted((root / language).glob("*.html")):
             if not is_translated(path, root / "en-US" / path.name):
                 continue
-            for i, text in enumerate(pack(translated_blocks(path, root / "en-US" / path.name), 8000), 1):
+            for i, text in enumerate(pack(handbook_blocks(path), 8000), 1):
                 if len(text) < 1000 or count >= per_language:
                     continue
                 count += 1

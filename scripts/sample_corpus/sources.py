@@ -44,8 +44,7 @@ NOTES = """
   long documents are cut at chapters, paragraphs or empty lines into documents of about 4 to 10 KB; lines of a paragraph are joined, no
   paragraph is cut. From Moby Dick the frame of its transcribers is removed. `metamath` is without proofs, which are compressed in the
   original. `factbook` is the leaves of the country profiles as lines. `handbook` holds only pages at most a fifth of whose paragraphs are
-  still English, without those; the sources of pages that are in a WARC file are left out of `math/sage`, `math/manuals`, `code/guides`
-  and `general/guides`.
+  still English. Pages that are in a WARC file are left out of `code/guides` and `general/guides`.
 - WARC and ARC: bodies are the untouched bytes of the HTML files, legacy charsets included (EUC-KR, ISO-8859-1). Status lines, headers,
   dates and URLs were made for them, the URLs after the places where the manuals are published, and so were the bodies of the redirect and
   the error page. One gzip member a record; ids are UUIDs of file, URL, date and body.
@@ -57,7 +56,7 @@ NOTES = """
 - the same URL twice, unchanged: pages of Python, GnuCash and SageMath in `recrawl`;
 - one page at two URLs: the English handbook on debian-handbook.info and debian.org;
 - near duplicates: two releases of Commons Lang and of Commons Collections, two versions of each recaptured page, pages of a translation
-  that are still English (Apache's Danish manual, GnuCash, bibliographies of SageMath), the same licence in two manuals;
+  that are still English (many of Apache's, GnuCash's, bibliographies of SageMath), sources of manuals in `math` and their pages;
 - repeated lines: navigation, licence notices and footers of every manual;
 - no pages at all, in `recrawl`: an image, a style sheet, a redirect, an error page, an empty body.
 

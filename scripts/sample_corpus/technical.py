@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .formats import Row
 from .packages import licence_of
 from .prose import Fetch
 from .text import pack, read_text, sample
-from .web import captured
 
 METAMATH_PARTS = 4  # of 4 parts of set.mm, by size, a run of statements is taken from each
 
@@ -21,7 +20,7 @@ FILE_LIBRARIES = ("lua-penlight", "golang-github-gorilla-mux-dev", "librust-rand
 
 SUFFIXES = frozenset((".py", ".js", ".mjs", ".ts", ".c", ".h", ".go", ".rs", ".rb", ".pm", ".lua"))
 NOT_CODE = re.compile(
-    r"(?:^|/)(?:dist|amd|umd|min|bundles?|es5|esm5|esm|cjs|lib/esm|locale|third-party/(?!lua54)|_tables?|unicode_tables|tests?/data)(?:/|$)"
+    r"(?:^|/)(?:dist|umd|min|bundles?|es5|esm5|esm|cjs|lib/esm|locale|third-party/(?!lua54)|_tables?|unicode_tables|tests?/data)(?:/|$)"
 )
 
 
@@ -30,11 +29,8 @@ def _cut(text: str, size_bytes: int) -> list[str]:
     return pack(re.split(r"\n[ \t]*\n", text), size_bytes)
 
 
-def _documents(paths: Iterable[Path], root: Path, prefix: str, licence: str, url: str, skipped: Set[str] = frozenset()) -> Iterator[Row]:
-    """Documents of about 10 KB; `skipped` are URLs of pages, without suffix, whose sources are left out."""
+def _documents(paths: Iterable[Path], root: Path, prefix: str, licence: str, url: str) -> Iterator[Row]:
     for path in paths:
-        if re.sub(r"_sources/|\.rst$|\.txt$", "", f"{url}{path.relative_to(root)}".removesuffix(".txt")) in skipped:
-            continue
         text = read_text(path).strip()
         name = str(path.relative_to(root)).removesuffix(".txt")
         for i, piece in enumerate(_cut(text, 10_000), 1):
@@ -55,13 +51,12 @@ def math_manuals(fetch: Fetch) -> Iterator[Row]:
         ("python-statsmodels-doc", "https://www.statsmodels.org/stable/_sources/", "*.txt", re.compile(r"^(?:about|install|release|api)")),
         ("python-sklearn-doc", "https://scikit-learn.org/1.2/_sources/", "modules/*.txt", re.compile(r".*classes")),
     )
-    skipped = captured(fetch)
     for name, url, pattern, unwanted in plan:
         root = fetch(name) / "usr/share/doc" / name / "html"
         found = [d for d in (root, root / "stable") if (d / "_sources").is_dir()]
         root = found[0] / "_sources"
         paths = [p for p in sorted(root.glob(pattern)) if not (unwanted and unwanted.match(str(p.relative_to(root))))]
-        yield from _documents(paths, root, name.removeprefix("python-").removesuffix("-doc"), licence_of(name), url, skipped)
+        yield from _documents(paths, root, name.removeprefix("python-").removesuffix("-doc"), licence_of(name), url)
 
 
 def sage_tutorials(fetch: Fetch) -> Iterator[Row]:
@@ -69,7 +64,7 @@ def sage_tutorials(fetch: Fetch) -> Iterator[Row]:
     root = fetch("sagemath-doc") / "usr/share/doc/sagemath/html/en"
     parts = ("constructions", "prep", "thematic_tutorials", "tutorial", "a_tour_of_sage")
     paths = [p for part in parts for p in sorted((root / part).glob("**/_sources/**/*.txt"))]
-    yield from _documents(paths, root, "sage", "CC-BY-SA-3.0", "https://doc.sagemath.org/html/en/", captured(fetch))
+    yield from _documents(paths, root, "sage", "CC-BY-SA-3.0", "https://doc.sagemath.org/html/en/")
 
 
 def metamath(fetch: Fetch, size_bytes: int) -> Iterator[Row]:

@@ -21,10 +21,7 @@ INDEXES = re.compile(
 
 @dataclass(frozen=True)
 class Site:
-    """A manual as a web site: pages of `package` below `root` that match `pattern`, from `low` to `high` bytes, under `url`.
-
-    Only those that say to be in `language`, where it is given.
-    """
+    """A manual as a web site: pages of `package` below `root` that match `pattern`, from `low` to `high` bytes, under `url`."""
 
     package: str
     root: str
@@ -36,7 +33,6 @@ class Site:
     content_type: str = "text/html; charset=utf-8"
     indexes: bool = False
     unwanted: str = r"^$"
-    language: str | None = None
 
     def pages(self, fetch: Fetch) -> list[Path]:
         """Its drawn pages, in the order of their names; index pages only where `indexes` asks for them."""
@@ -48,7 +44,6 @@ class Site:
             and "_static" not in p.parts
             and bool(INDEXES.search(p.name)) == self.indexes
             and not re.search(self.unwanted, str(p.relative_to(root)))
-            and (self.language is None or f'lang="{self.language}"'.encode() in p.read_bytes()[:400])
         ]
         return sample(found, root, self.count)
 
@@ -74,10 +69,10 @@ PYTHON = "usr/share/doc/python3.11/html"
 NO_CHARSET = "text/html"
 
 
-def _apache(folder: str, count: int, language: str | None = None) -> Site:
+def _apache(folder: str, count: int) -> Site:
     """Each language of Apache's manual has all pages; those that nobody has translated are the English ones."""
     url = f"https://httpd.apache.org/docs/2.4/{folder}/"
-    return Site("apache2-doc", f"{APACHE}/{folder}", url, count, high=32_000, content_type=NO_CHARSET, language=language)
+    return Site("apache2-doc", f"{APACHE}/{folder}", url, count, high=32_000, content_type=NO_CHARSET)
 
 
 def _gnucash(language: str, folder: str, count: int) -> Site:
@@ -102,9 +97,8 @@ GENERAL = (
 LANGUAGES = (
     *(_gnucash(language, "guide", 12) for language in ("de", "it", "ja", "pt")),
     *(_gnucash(language, "help", 5) for language in ("de", "it", "pt")),
-    _apache("da", 6),
     *(
-        _apache(language, n, language)
+        _apache(language, n)
         for language, n in (("de", 6), ("es", 8), ("fr", 13), ("ja", 12), ("ko", 12), ("tr", 10), ("pt-br", 3), ("ru", 2), ("zh-cn", 5))
     ),
 )
@@ -303,11 +297,6 @@ def early(fetch: Fetch) -> list[Capture]:
     return list(_captures(fetch, [site, lua], Clock("2014-07-20T09:00:00")))
 
 
-def captured(fetch: Fetch) -> set[str]:
-    """The URLs, without `.html`, of the drawn pages on mathematics and code."""
-    return {site.address(fetch, page).removesuffix(".html") for site in (*MATHEMATICS, *CODE) for page in site.pages(fetch)}
-
-
 def manuals_text(fetch: Fetch) -> Iterator[Row]:
     """Text of pages of the GnuCash guide and the GIMP manual that are not in the WARC files."""
     fetch("gimp-help-common")  # holds the copyright file of gimp-help-en
@@ -321,7 +310,7 @@ def manuals_text(fetch: Fetch) -> Iterator[Row]:
 def programming_guides(fetch: Fetch, size_bytes: int) -> Iterator[Row]:
     """Sources of Python's documentation for pages that are not in the WARC files, drawn by a hash of their names."""
     root = fetch("python3.11-doc") / PYTHON / "_sources"
-    drawn = captured(fetch)
+    drawn = {site_url.removesuffix(".html") for site_url in (CODE[0].address(fetch, p) for p in CODE[0].pages(fetch))}
     names = [p for part in ("tutorial", "howto", "library", "faq") for p in (root / part).glob("*.txt")]
     names = [
         p
