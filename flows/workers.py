@@ -1,7 +1,8 @@
 """`run_groups` on one machine: threads whose work runs in child processes from a clean server. DESIGN decision 7.
 
-A worker serves one call of `run_groups`, group after group. One that is killed loses its group alone; that group is run again by a
-new worker. An error in a group stops the call and is raised here with the worker's traceback as its cause.
+A worker serves group after group, and is replaced after `GROUPS_PER_WORKER` of them: a fork of a process with so much imported takes up to
+a second. One that is killed loses its group alone; that group is run again by a new worker. An error in a group stops the call and is
+raised here with the worker's traceback as its cause.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 GROUP_TRIES = 3
+GROUPS_PER_WORKER = 64
 CLOSE_TIMEOUT_S = 10
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 PROJECT = Path(__file__).resolve().parent.parent
@@ -65,6 +67,7 @@ class _Worker:
             finally:
                 os.close(status_write)
         self._jobs, self._status = Connection(ours.detach()), status_read
+        self.n_jobs = 0
         try:
             self.pid: int = self._jobs.recv()
         except EOFError as error:
@@ -72,6 +75,7 @@ class _Worker:
 
     def run(self, body: bytes, environment: Mapping[str, str]) -> Any:
         """Run one pickled job. Raises the job's error, or RetryableError when the worker died."""
+        self.n_jobs += 1
         try:
             self._jobs.send(dict(environment))
             self._jobs.send_bytes(body)
@@ -86,6 +90,11 @@ class _Worker:
         """How the worker ended; waits for its end."""
         data = os.read(self._status, STATUS.size)
         return int(STATUS.unpack(data)[0]) if data else -9  # no word: the server of workers was killed, and its workers with it
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can take another job."""
+        return not self._jobs.closed
 
     def close(self) -> None:
         """Let the worker end. Closing again does nothing."""
@@ -151,18 +160,41 @@ class Workers:
         self._environment = {name: str(threads) for name in THREAD_VARIABLES}
         self._nursery: Nursery | None = None
         self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._drop_idle()
         if self._nursery is not None:
             self._nursery.close()
             self._nursery = None
 
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def take(self, fresh: bool) -> _Worker:
+        """An idle worker, or a new one. `fresh`: one that has imported nothing yet."""
+        server = self._server()
+        with self._lock:
+            if self._idle and not fresh:
+                return self._idle.pop()
+        return _Worker(server)
+
+    def give(self, worker: _Worker, fresh: bool) -> None:
+        """Take a worker back after its last group; one that has served enough, or was for one call alone, ends."""
+        if fresh or worker.n_jobs >= GROUPS_PER_WORKER:
+            worker.close()
+            return
+        with self._lock:
+            self._idle.append(worker)
+
     def _server(self) -> Nursery:
         with self._lock:
             if self._nursery is not None and not self._nursery.alive:
+                self._drop_idle()
                 self._nursery.close()
                 self._nursery = None
             if self._nursery is None:
@@ -171,7 +203,7 @@ class Workers:
 
     def call(self, function: Callable[[], R], *, environment: Mapping[str, str] | None = None) -> R:
         """Run `function` in a worker of its own, with variables of `environment` set before its modules are imported."""
-        (result,) = self._run(_call, [function], {**self._environment, **(environment or {})}, None)
+        (result,) = self._run(_call, [function], {**self._environment, **(environment or {})}, None, fresh=True)
         return result
 
     def run_groups(self, function: Callable[[T], R], groups: Sequence[T], /, progress: Progress | None = None) -> list[R]:
@@ -181,8 +213,15 @@ class Workers:
         """
         return self._run(function, groups, self._environment, progress)
 
-    def _run(self, function: Callable[[T], R], groups: Sequence[T], environment: Mapping[str, str], progress: Progress | None) -> list[R]:
-        call = _Call(self._server, [pickle.dumps((function, group)) for group in groups], environment)
+    def _run(
+        self,
+        function: Callable[[T], R],
+        groups: Sequence[T],
+        environment: Mapping[str, str],
+        progress: Progress | None,
+        fresh: bool = False,
+    ) -> list[R]:
+        call = _Call(self, fresh, [pickle.dumps((function, group)) for group in groups], environment)
         threads = min(self.count, len(groups))
         if progress:
             progress(0, len(groups))
@@ -211,8 +250,8 @@ def _call(function: Callable[[], R]) -> R:
 class _Call:
     """One call of `run_groups`: what is left to do, what is done, and the workers at it."""
 
-    def __init__(self, server: Callable[[], Nursery], jobs: list[bytes], environment: Mapping[str, str]) -> None:
-        self._server, self._jobs, self._environment = server, jobs, environment
+    def __init__(self, workers: Workers, fresh: bool, jobs: list[bytes], environment: Mapping[str, str]) -> None:
+        self._workers, self._fresh, self._jobs, self._environment = workers, fresh, jobs, environment
         self._next = iter(range(len(jobs)))
         self._lock = threading.Lock()
         self._stopped = False
@@ -237,8 +276,10 @@ class _Call:
             for n in self._take():
                 worker = self._try_group(n, worker)
         finally:
-            if worker is not None:
-                self._release(worker)
+            if worker is not None and worker.is_open:
+                with self._lock:
+                    self._pids.discard(worker.pid)
+                self._workers.give(worker, self._fresh or self._stopped)
 
     def _take(self) -> Iterator[int]:
         while True:
@@ -267,7 +308,7 @@ class _Call:
         raise AssertionError("unreachable")
 
     def _start(self) -> _Worker:
-        worker = _Worker(self._server())
+        worker = self._workers.take(self._fresh)
         with self._lock:
             self._pids.add(worker.pid)
         return worker
