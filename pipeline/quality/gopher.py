@@ -88,47 +88,41 @@ def _ngram_signals(hashes: NDArray[np.uint64], lengths: NDArray[np.int64], chars
     found = {f"gopher_top_{n}gram_char_ratio": 0.0 for n in TOP_NGRAMS} | {
         f"gopher_duplicate_{n}gram_char_ratio": 0.0 for n in DUPLICATE_NGRAMS
     }
-    ngrams = hashes
-    for n in range(2, DUPLICATE_NGRAMS[-1] + 1):
-        if len(hashes) < n:
-            break
+    ngrams, places = hashes, np.arange(len(hashes))  # places: where an n-gram starts that may be a repeated one
+    for n in range(2, min(DUPLICATE_NGRAMS[-1], len(hashes)) + 1):
         ngrams = ngrams[:-1] * HASH_BASE + hashes[n - 1 :]
-        order = np.argsort(ngrams, kind="stable")
-        ordered = ngrams[order]
-        same = ordered[1:] == ordered[:-1]
-        repeats = bool(same.any())
+        places = places[places < len(ngrams)]
+        here = ngrams[places]
+        ordered = np.sort(here)
+        starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if len(ordered) else np.empty(0, np.int64)
+        counts = np.diff(np.append(starts, len(ordered)))
+        repeated = ordered[starts[counts > 1]]
         if n in TOP_NGRAMS:
-            found[f"gopher_top_{n}gram_char_ratio"] = ratio(_top_chars(order, same, ends, n), chars)
-        elif repeats:
-            found[f"gopher_duplicate_{n}gram_char_ratio"] = ratio(_repeated_chars(order, same, ends, n), chars)
-        if not repeats and n >= TOP_NGRAMS[-1]:
-            break  # longer n-grams repeat nothing either
+            best = int(counts.max(initial=1))
+            first = int(places[np.isin(here, ordered[starts[counts == best]])][0]) if best > 1 else 0
+            found[f"gopher_top_{n}gram_char_ratio"] = ratio((int(ends[first + n] - ends[first]) + n - 1) * best, chars)
+        # Only where an n-gram is repeated can a longer one be.
+        group = np.searchsorted(repeated, here)
+        inside = np.concatenate((repeated, [np.uint64(0)]))[group] == here if len(repeated) else np.zeros(len(here), bool)
+        places = places[inside]
+        if n in DUPLICATE_NGRAMS and len(repeated):
+            found[f"gopher_duplicate_{n}gram_char_ratio"] = ratio(_repeated_chars(places.tolist(), group[inside].tolist(), ends, n), chars)
     return found
 
 
-def _top_chars(order: NDArray[np.int64], same: NDArray[np.bool_], ends: NDArray[np.int64], n: int) -> int:
-    """Characters (with the spaces between) of the most frequent n-gram, times its count; of equally frequent ones the first counts."""
-    starts = np.flatnonzero(np.concatenate(([True], ~same)))
-    counts = np.diff(np.append(starts, len(order)))
-    best = int(counts.max())
-    first = int(order[starts[counts == best]].min())
-    return (int(ends[first + n] - ends[first]) + n - 1) * best
+def _repeated_chars(places: list[int], groups: list[int], ends: NDArray[np.int64], n: int) -> int:
+    """Characters of repeated n-grams, walked from the left: a repeated one is counted and skipped as a whole, so none counts twice.
 
-
-def _repeated_chars(order: NDArray[np.int64], same: NDArray[np.bool_], ends: NDArray[np.int64], n: int) -> int:
-    """Characters of repeated n-grams, walked from the left: a repeated one is counted and skipped as a whole, so none counts twice."""
-    inside = np.concatenate((same, [False])) | np.concatenate(([False], same))
-    group = np.cumsum(np.concatenate(([0], ~same)))
-    positions, groups = order[inside], group[inside]
-    by_position = np.argsort(positions)
+    `places` ascend; equal n-grams have one number in `groups`.
+    """
     seen = set[int]()
     chars = following = 0
-    for position, key in zip(positions[by_position].tolist(), groups[by_position].tolist(), strict=True):
-        if position < following:
+    for place, group in zip(places, groups, strict=True):
+        if place < following:
             continue
-        if key in seen:
-            chars += int(ends[position + n] - ends[position])
-            following = position + n
+        if group in seen:
+            chars += int(ends[place + n] - ends[place])
+            following = place + n
         else:
-            seen.add(key)
+            seen.add(group)
     return chars

@@ -17,8 +17,9 @@ _EMAIL = re.compile(
     r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z][A-Za-z0-9-]{0,61}[A-Za-z0-9]"
 )
 _IPV4 = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?![\w-]|\.[0-9])")
-_WORD_BEFORE = re.compile(r"[\w.-]\Z")  # no look-behind in the pattern above: it would cost the fast search for its first digit
-_IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
+# No look-behind in the patterns above: it would cost the fast search for their first digit.
+_WORD_BEFORE = re.compile(r"[\w.:-]\Z")
+_IPV6 = re.compile(r"[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
 _VERSION_BEFORE = re.compile(
     r"(?:\b(?:v|ver|version|versions|release|rev|revision|build|update|patch|firmware|kernel|driver|section|sections|sec|chapter|part"
     r"|article|clause|paragraph|figure|fig|table|theorem|lemma|definition|appendix)\b[.:]?\s{0,2}|§\s{0,2}|[A-Za-z]/)\Z",
@@ -40,7 +41,7 @@ def pii_spans(text: str) -> list[Pii]:
     found = [(*match.span(), "email") for match in _EMAIL.finditer(text)] if "@" in text else []
     found += [(*match.span(), "ipv4") for match in _IPV4.finditer(text) if _is_address(match) and not _is_version(text, match.start())]
     if ":" in text:
-        found += [(*match.span(), "ipv6") for match in _IPV6.finditer(text) if _is_address(match)]
+        found += [(*match.span(), "ipv6") for match in _IPV6.finditer(text) if _is_address(match) and not _is_version(text, match.start())]
     return _in_bytes(text, sorted(found)) if found else []
 
 
