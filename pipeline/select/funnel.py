@@ -150,10 +150,13 @@ def fraction_that_would_do(steps: Mapping[str, int], needed_size_bytes: int) -> 
 
 def render_funnel(funnel: Mapping[str, Any], tokens_per_byte: float | None) -> list[Table | Text]:
     """The funnel and the possible mixture as tables for a terminal. `tokens_per_byte`: of the newest shards; None = 0.25."""
+    rate = DEFAULT_TOKENS_PER_BYTE if tokens_per_byte is None else tokens_per_byte
+    origin = "assumed: no shards yet" if tokens_per_byte is None else "measured on the newest shards"
     rendered: list[Table | Text] = [
         _sources_table(funnel),
         _reasons_table(funnel),
-        _mixture_table(funnel, tokens_per_byte),
+        _mixture_table(funnel, rate),
+        Text(f"Tokens are estimated at {rate:.3f} tokens per byte, {origin}."),
         _domains_table(funnel),
     ]
     for warning in funnel["warnings"]:
@@ -190,12 +193,8 @@ def _reasons_table(funnel: Mapping[str, Any]) -> Table:
     return table
 
 
-def _mixture_table(funnel: Mapping[str, Any], tokens_per_byte: float | None) -> Table:
-    rate = DEFAULT_TOKENS_PER_BYTE if tokens_per_byte is None else tokens_per_byte
-    origin = "assumed: no shards yet" if tokens_per_byte is None else "measured on the newest shards"
-    table = _table(
-        f"Mixture that is possible ({rate:.3f} tokens per byte, {origin})", "component", "domain", "documents", "bytes", "tokens", "share %"
-    )
+def _mixture_table(funnel: Mapping[str, Any], rate: float) -> Table:
+    table = _table("Mixture that is possible", "component", "domain", "documents", "bytes", "tokens", "share %")
     for name, cell in funnel["components"].items():
         numbers = (
             f"{cell['documents']:,}",

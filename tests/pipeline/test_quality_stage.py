@@ -1,0 +1,227 @@
+"""The quality stage as a whole: rows beside documents, equal texts, the classifier's own documents, and order of work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.classifier_steps import TRAINED
+from pipeline.documents import keyed_fraction
+from pipeline.fasttext_training import FastTextConfig, TrainingError, load, probabilities, train
+from pipeline.quality.classifier import auc, line_of, quality_classifier
+from pipeline.quality.config import Config, DatatroveFilter, EvalTasks, QualityClassifier, RawFiles, resolve_files
+from pipeline.quality.score import signals_schema
+from pipeline.quality.stage import run
+from storage.artifact import Manifest, read_verified
+from storage.errors import ConfigError
+from storage.store import Store
+from storage.tables import read_table
+from tests.pipeline.judged_inputs import Doc, rows_by_key, write_clusters, write_documents
+
+GOOD, BAD = (
+    ["theorem", "proof", "lemma", "therefore", "number", "function", "let", "with"],
+    ["buy", "now", "cheap", "click", "sale", "offer", "deal", "win"],
+)
+SMALL = FastTextConfig(dim=4, epochs=20, word_ngrams=1, min_count=1, buckets=100)
+
+
+def sentence(words: Sequence[str], seed: int) -> str:
+    """Thirty words of a vocabulary."""
+    return " ".join(random.Random(seed).choices(words, k=30)) + "."
+
+
+def labelled(count: int = 24) -> list[Doc]:
+    """Good and bad sources for training and for validation, and a source to judge."""
+    docs = [Doc(f"g{i}", sentence(GOOD, i), source="good") for i in range(count)]
+    docs += [Doc(f"b{i}", sentence(BAD, 100 + i), source="bad") for i in range(count)]
+    docs += [Doc(f"vg{i}", sentence(GOOD, 200 + i), source="kept_good") for i in range(6)]
+    docs += [Doc(f"vb{i}", sentence(BAD, 300 + i), source="kept_bad") for i in range(6)]
+    return [*docs, Doc("web-good", sentence(GOOD, 400)), Doc("web-bad", sentence(BAD, 401))]
+
+
+CLASSIFIER = QualityClassifier(
+    positive_sources=("good",),
+    negative_sources=("bad",),
+    validation_positive_sources=("kept_good",),
+    validation_negative_sources=("kept_bad",),
+    train_fraction=0.6,
+    fasttext=SMALL,
+)
+
+
+def score_all(
+    tmp_path: Path, docs: Sequence[Doc], config: Config, *, held_out: float = 0.0, name: str = "store", **changes: Any
+) -> tuple[Store, Manifest]:
+    """Run the stage on handmade inputs."""
+    store = Store(str(tmp_path / name))
+    inputs = {**write_documents(store, docs, 4), "clusters": write_clusters(store, docs, 4, held_out)}
+    return store, run(store=store, raw=Store(str(tmp_path / "raw")), config=config, inputs=inputs, **changes)
+
+
+def test_every_document_has_a_row_beside_it_with_all_signals(tmp_path: Path) -> None:
+    """What the recipe does not ask for is null; sizes and addresses are in UTF-8 bytes."""
+    docs = [Doc("a", "ä mail to ann@example.org please"), Doc("b", ""), Doc("c", "x", source="books")]
+    store, quality = score_all(tmp_path, docs, Config())
+    rows = rows_by_key(store, quality, docs)
+    assert rows["a"]["text_size_bytes"] == len(docs[0].text.encode())
+    assert rows["a"]["pii"] == [{"start": 11, "end": 26, "kind": "email"}]
+    assert {rows[key][name] for key in rows for name in ("quality_score", "eval_overlap", "dirty_words")} == {None}
+    assert rows["b"]["gopher_word_count"] == 0
+    for name in quality.names():
+        assert read_table(store, quality, name).schema == signals_schema(Config())
+
+
+def test_equal_texts_are_scored_once_and_share_the_row(tmp_path: Path) -> None:
+    """RULE 14: in every source and partition the copies read the smallest id's row, under their own ids."""
+    docs = [Doc(f"{source}{i}", f"text number {i % 7} of a few", source=source) for source in ("web", "books") for i in range(40)]
+    store, quality = score_all(tmp_path, docs, Config())
+    rows = rows_by_key(store, quality, docs)
+    assert quality.counts["scored"] == 7
+    for doc in docs:
+        row = {**rows[doc.key]}
+        assert row.pop("id") == doc.id
+        first = {**rows[next(other.key for other in docs if other.text == doc.text)]}
+        first.pop("id")
+        assert row == first
+
+
+def test_word_lists_tasks_and_blocks_become_signals(tmp_path: Path) -> None:
+    """Each by its name; the list is that of the document's language."""
+    raw = Store(str(tmp_path / "raw"))
+    raw.write("lists/en.txt", b"zut\n")
+    task = "what is the name of the river that flows through the old town"
+    raw.write("tasks/t.jsonl", json.dumps({"query": task}).encode())
+    config = resolve_files(
+        Config(
+            dirty_words=(RawFiles(path="lists/*.txt"),),
+            eval_tasks=(EvalTasks(path="tasks/*.jsonl"),),
+            datatrove_filters=(
+                DatatroveFilter(name="no_zut", block="datatrove.pipeline.filters.regex_filter.RegexFilter", kwargs={"regex_exp": "zut"}),
+            ),
+        ),
+        lambda glob: [(info.path, hashlib.sha256(raw.read(info.path)).hexdigest()) for info in raw.glob(glob)],
+    )
+    docs = [Doc("zut", "zut and Zut!"), Doc("german", "zut", language="de"), Doc("task", f"He asked: {task.title()}?"), Doc("none", "x")]
+    store, quality = score_all(tmp_path, docs, config)
+    rows = rows_by_key(store, quality, docs)
+    assert {key: row["dirty_words"] for key, row in rows.items()} == {"zut": 2, "german": 0, "task": 0, "none": 0}
+    assert {key: row["datatrove_no_zut"] for key, row in rows.items()} == {"zut": 0, "german": 0, "task": 1, "none": 1}
+    assert {key: row["eval_overlap"] for key, row in rows.items()} == {"zut": 0, "german": 0, "task": 1, "none": 0}
+
+
+def test_the_classifier_does_not_judge_what_trained_it(tmp_path: Path) -> None:
+    """RULE 16: the keyed share of the label clusters, not held out, has no score, wherever a member lies; everything else has one."""
+    docs = labelled()
+    store, quality = score_all(tmp_path, docs, Config(classifier=CLASSIFIER), held_out=0.2)
+    rows = rows_by_key(store, quality, docs)
+    key = quality_classifier(CLASSIFIER).key
+    trained = {
+        doc.key
+        for doc in docs
+        if doc.source in ("good", "bad") and keyed_fraction(key, doc.id) < 0.6 and keyed_fraction("held out", doc.id) >= 0.2
+    }
+    assert {name for name, row in rows.items() if row["quality_score"] is None} == trained
+    assert 0 < len(trained) < 48
+    assert rows["web-good"]["quality_score"] > 0.7 > 0.3 > rows["web-bad"]["quality_score"]
+    ids = read_verified(store, quality, TRAINED)
+    assert {ids[i : i + 16] for i in range(0, len(ids), 16)} == {doc.id for doc in docs if doc.key in trained}
+
+
+def test_a_member_elsewhere_of_a_cluster_that_trained_has_no_score(tmp_path: Path) -> None:
+    """A web page that is nearly a training document is not judged by it either."""
+    docs = labelled()
+    key = quality_classifier(CLASSIFIER).key
+    page = Doc("copy", sentence(GOOD, 0) + " More.", near="same")
+    originals = [doc for doc in docs if doc.source == "good"]
+    for original in originals:
+        joined = [Doc(doc.key, doc.text, source=doc.source, near="same" if doc is original else None) for doc in docs]
+        if keyed_fraction(key, min(original.id, page.id)) < 0.6:
+            break
+    store, quality = score_all(tmp_path, [*joined, page], Config(classifier=CLASSIFIER))
+    assert rows_by_key(store, quality, [*joined, page])["copy"]["quality_score"] is None
+
+
+def test_validation_is_on_whole_sources_kept_out_beside_the_stop_word_ratio(tmp_path: Path) -> None:
+    """Accuracy and AUC over the two sources kept out, and the AUC of the untrained ratio on the same documents."""
+    store, quality = score_all(tmp_path, labelled(), Config(classifier=CLASSIFIER))
+    report = json.loads(read_verified(store, quality, "validation.json"))
+    assert report["documents"] == 12
+    assert report["accuracy"] == report["auc"] == 1.0
+    assert report["stop_word_ratio_auc"] is not None
+    assert set(report["sources"]) == {"kept_good", "kept_bad"}
+
+
+def backwards(function: Callable[[Any], Any], groups: Sequence[Any]) -> Iterator[Any]:
+    """Run the groups last to first; results in the order of the groups."""
+    found = {i: function(groups[i]) for i in reversed(range(len(groups)))}
+    return (found[i] for i in range(len(groups)))
+
+
+def test_the_bytes_do_not_depend_on_the_order_of_work(tmp_path: Path) -> None:
+    """The model included: two runs, groups in either order, give one digest."""
+    docs = labelled(12)
+    first = score_all(tmp_path, docs, Config(classifier=CLASSIFIER))[1]
+    second = score_all(tmp_path, docs, Config(classifier=CLASSIFIER), name="other", run_groups=backwards)[1]
+    assert first.digest == second.digest
+
+
+def test_sources_that_are_not_there_are_refused_before_any_work(tmp_path: Path) -> None:
+    """By name, with those there are; and a source cannot both train and validate."""
+    docs = [Doc("a", "x"), Doc("b", "y", source="bad")]
+    wrong = CLASSIFIER.model_copy(update={"positive_sources": ("gud",)})
+    with pytest.raises(ConfigError, match=r"quality.classifier: no source is named 'gud'"):
+        score_all(
+            tmp_path,
+            docs,
+            Config(classifier=wrong.model_copy(update={"validation_positive_sources": (), "validation_negative_sources": ()})),
+        )
+    both = CLASSIFIER.model_copy(update={"validation_positive_sources": ("good",)})
+    with pytest.raises(ConfigError, match="'good' trains and validates"):
+        score_all(tmp_path, labelled(), Config(classifier=both))
+    block = DatatroveFilter(name="x", block="datatrove.pipeline.dedup.bloom_filter.SingleBloomFilter")
+    with pytest.raises(ConfigError, match="SingleBloomFilter"):
+        score_all(tmp_path, docs, Config(datatrove_filters=(block,)))
+
+
+def test_a_label_without_training_text_is_a_config_error(tmp_path: Path) -> None:
+    """It names the label and the fraction."""
+    docs = [doc if doc.source != "bad" else Doc(doc.key, "", source="bad") for doc in labelled()]
+    with pytest.raises(ConfigError, match=r"label 'negative' has no training text.*train_fraction = 0.6"):
+        score_all(tmp_path, docs, Config(classifier=CLASSIFIER))
+
+
+def test_fasttext_gives_one_model_for_one_set_of_lines_in_any_order() -> None:
+    """Bit-identical, and probabilities near golden values (they depend on the processor's floats)."""
+    lines = [f"__label__positive {sentence(GOOD, i)}" for i in range(20)] + [f"__label__negative {sentence(BAD, i)}" for i in range(20)]
+    model = train(lines, SMALL, "key")
+    assert model == train(lines[::-1], SMALL, "key")
+    rows = probabilities(load(model), [line_of(GOOD, 100), line_of(BAD, 100)], ["positive", "negative", "other"])
+    assert rows[0] == pytest.approx([0.99, 0.01, 0.0], abs=0.05)
+    assert rows[1] == pytest.approx([0.01, 0.99, 0.0], abs=0.05)
+    assert all(0 <= value <= 1 for row in rows for value in row)
+
+
+def test_training_without_lines_says_what_the_child_said() -> None:
+    """No silent empty model."""
+    with pytest.raises(TrainingError, match="fastText training ended with"):
+        train([], SMALL, "key")
+
+
+def test_a_word_that_looks_like_a_label_is_a_word() -> None:
+    """Text cannot label itself."""
+    assert line_of(["__label__positive", "Word"], 10) == "labelpositive word"
+
+
+def test_auc_is_the_chance_to_score_higher_with_ties_counting_half() -> None:
+    """By hand; None when a side is empty."""
+    assert auc([3, 2], [1, 0]) == 1
+    assert auc([1], [1]) == 0.5
+    assert auc([2, 0], [1, 1]) == 0.5
+    assert auc([3, 1], [2, 1]) == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    assert auc([], [1]) is None
