@@ -32,7 +32,7 @@ RATIOS = (
 )
 HASH_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd: n-grams are polynomials in it, modulo 2^64
 _STOP_WORDS = frozenset(STOP_WORDS)
-_PARAGRAPH, _LINE = re.compile(r"\n{2,}"), re.compile(r"\n+")
+_PARAGRAPH = re.compile(r"\n{2,}")
 
 
 def quality_signals(view: View) -> dict[str, float]:
@@ -56,7 +56,7 @@ def quality_signals(view: View) -> dict[str, float]:
 def repetition_signals(view: View) -> dict[str, float]:
     """Duplicate lines and paragraphs, characters in the most frequent and in repeated n-grams; all per element or character of the text."""
     text = view.text
-    paragraphs, lines = _PARAGRAPH.split(text.strip()), _LINE.split(text)
+    paragraphs, lines = _PARAGRAPH.split(text.strip()), split_lines(text)
     n_paragraphs, paragraph_chars = duplicates(paragraphs)
     n_lines, line_chars = duplicates(lines)
     found = {
@@ -66,6 +66,12 @@ def repetition_signals(view: View) -> dict[str, float]:
         "gopher_duplicate_line_char_ratio": ratio(line_chars, len(text)),
     }
     return found | _ngram_signals(view.hashes, view.lengths, len(text))
+
+
+def split_lines(text: str) -> list[str]:
+    r"""The pieces of `re.split(r"\n+", text)`, in another order and faster: a text that begins or ends with \n has an empty piece there."""
+    lines = [line for line in text.split("\n") if line]
+    return lines + [""] * (text.startswith("\n") + text.endswith("\n") + (not text))
 
 
 def duplicates(elements: list[str]) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.quality.config import DatatroveFilter
 from pipeline.quality.datatrove_blocks import build, verdict
-from pipeline.quality.gopher import duplicates, quality_signals, repetition_signals
+from pipeline.quality.gopher import duplicates, quality_signals, repetition_signals, split_lines
 from pipeline.quality.thresholds import PUBLISHED, Thresholds, keep
 from pipeline.quality.view import view
 
@@ -88,6 +89,12 @@ def test_repeated_ngrams_count_their_characters_once(n: int) -> None:
 def test_an_empty_text_has_signals_and_no_crash() -> None:
     """datatrove's filters divide by zero here."""
     assert set({**quality_signals(view("")), **repetition_signals(view(""))}.values()) == {0}
+
+
+@given(st.text("a\n", max_size=8))
+def test_lines_are_cut_at_runs_of_line_feeds(text: str) -> None:
+    """As the regular expression of datatrove's filter cuts them, whatever their order."""
+    assert sorted(split_lines(text)) == sorted(re.split("\n+", text))
 
 
 def test_duplicates_are_elements_seen_before() -> None:

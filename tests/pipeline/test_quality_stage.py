@@ -17,7 +17,7 @@ from pipeline.fasttext_training import FastTextConfig, TrainingError, load, prob
 from pipeline.quality.classifier import auc, line_of, quality_classifier
 from pipeline.quality.config import Config, DatatroveFilter, EvalTasks, QualityClassifier, RawFiles, resolve_files
 from pipeline.quality.score import signals_schema
-from pipeline.quality.stage import run
+from pipeline.quality.stage import VERSION, run
 from storage.artifact import Manifest, read_verified
 from storage.errors import ConfigError
 from storage.store import Store
@@ -75,6 +75,16 @@ def test_every_document_has_a_row_beside_it_with_all_signals(tmp_path: Path) -> 
     assert rows["b"]["gopher_word_count"] == 0
     for name in quality.names():
         assert read_table(store, quality, name).schema == signals_schema(Config())
+
+
+def test_the_bytes_are_those_of_version_1(tmp_path: Path) -> None:
+    """RULE 12: another digest means other output: bump VERSION, then change the digest here."""
+    docs = [
+        Doc("a", "The cat and the dog. They have eyes...\n- to see\n\n- to see\n" * 3),
+        Doc("b", "Write to ann@example.org or 8.8.8.8 {now}."),
+    ]
+    _, quality = score_all(tmp_path, docs, Config())
+    assert (VERSION, quality.digest) == (1, "249d6a309f56338779bb6e87912d2e059679a8abf1ceb9764ae261d30226cca8")
 
 
 def test_equal_texts_are_scored_once_and_share_the_row(tmp_path: Path) -> None:

@@ -255,6 +255,17 @@ def test_thresholds_hold_per_text_class_and_null_scores_pass(tmp_path: Path) -> 
     assert all(read_table(store, manifest, name).schema == SELECTION for name in manifest.names() if name.endswith(".parquet"))
 
 
+def test_the_bytes_are_those_of_version_1(tmp_path: Path) -> None:
+    """RULE 12: another digest means other output: bump VERSION, then change the digest here."""
+    docs = [
+        Doc("a", "Write to ann@example.org.\nHome\n", lines=[(26, 31)], domains={"general": 0.9}, quality_score=0.5),
+        Doc("b", "one text", near="n", domains={"code": 0.9}),
+        Doc("c", "another text", near="n", domains={"math": 0.9}, source="books"),
+    ]
+    manifest = decide(tmp_path, docs, config(thresholds=by_class(code=Thresholds(min_gopher_word_count=2))), held_out=0.1)[2][2]
+    assert (selection.VERSION, manifest.digest) == (1, "2e8bfa8232be3b9db8338de8b23791ecb43d64c1f87fc3fa1546e5a2681b01a6")
+
+
 def test_a_document_dropped_for_quality_is_no_survivor(tmp_path: Path) -> None:
     """RULE 18: the newest page of a URL is bad, so the older one stays; of two near ones the longer; the first reason counts."""
     docs = [
