@@ -1,1 +1,1 @@
-"""Every figure of the README is printed by a script here, next to its peer's on the same input."""
+"""Figures, each printed by a script here: `bench_*` next to its peer's on the same input, `measure_*` against labelled data."""

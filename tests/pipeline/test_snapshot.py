@@ -79,10 +79,18 @@ def test_a_changed_file_is_hashed_again_and_only_that(raw: Store, store: Store, 
 
 
 def test_two_recipes_share_the_cache_without_loss(raw: Store, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What either recipe hashed, a third one that names both does not hash again."""
+    hashed: list[str] = []
     snapshot(raw, store, [source("a/*")])
     snapshot(raw, store, [source("b/*")])
-    monkeypatch.setattr(module, "sha256_of", lambda raw, file: pytest.fail(f"hashed {file.path} again"))
+
+    def spy(raw: Store, file: FileInfo) -> str:
+        hashed.append(file.path)
+        return ""
+
+    monkeypatch.setattr(module, "sha256_of", spy)
     snapshot(raw, store, [source("a/*"), source("b/*", "t")])
+    assert hashed == []
 
 
 @pytest.mark.parametrize("cache", [b"{", b"[]", b'{"a/one.jsonl": 3}'])
