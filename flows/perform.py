@@ -122,8 +122,8 @@ class Performer:
             before = standing.info.get(part)
             if before is None and part == "execution":
                 continue
-            for field in sorted({*(before or {}), *now[part]}):
-                old, new = (before or {}).get(field), now[part].get(field)
+            for field, new in sorted(now[part].items()):  # the trainer records more of its execution than bears on bytes
+                old = (before or {}).get(field)
                 if old != new:
                     was = f"{part}.{field} was {old} and is {new} now"
                     raise ConfigError(f"--force {job.stage.name}: {was}, so equal bytes are not promised")
@@ -214,6 +214,7 @@ class Performer:
             plan=refs["plan"],
             parent=refs.get("checkpoint"),
             first_step=self.plan.execution.place(name).first_step,
+            info={key: value for key, value in self._info(job).items() if key != "execution"},
             run_dir=str(folder),
             attempt_dir=str(attempt),
         )

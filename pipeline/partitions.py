@@ -9,7 +9,6 @@ skips it; groups depend on the inputs alone, never on the number of workers. The
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -114,7 +113,7 @@ def run_stage(
     fingerprint, payload = identity(stage, version, config, {name: manifest.digest for name, manifest in inputs.items()})
     if standing := find(store, stage, fingerprint):
         return standing
-    attempt, results, started = Attempt(store, stage, fingerprint), Results(), time.time()
+    attempt, results = Attempt(store, stage, fingerprint), Results()
     for step in steps:
         groups = list(step.plan(results))
         done = run_groups(partial(_run_group, attempt, step.name, step.work), list(enumerate(groups)))
@@ -128,8 +127,7 @@ def run_stage(
             counts.update(result.counts)
     files = [file for result in final for file in result.files]
     _check_names(attempt.root, files)
-    timing = {"started_at_s": round(started, 3), "wall_s": round(time.time() - started, 3)}
-    manifest = attempt.publish(payload, files, counts=dict(sorted(counts.items())), info={**(info or {}), **timing})
+    manifest = attempt.publish(payload, files, counts=dict(sorted(counts.items())), info=dict(info or {}))
     _remove_intermediate(store, attempt.root, manifest, results)
     return manifest
 

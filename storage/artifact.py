@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -132,6 +133,11 @@ def digest_of(files: Iterable[FileEntry]) -> str:
     return hashlib.sha256(canonical_json(rows)).hexdigest()
 
 
+def timing(started_at_s: float) -> dict[str, float]:
+    """When an attempt began (seconds since the epoch) and how many seconds it has taken until now, for a manifest's `info`. RULE 8."""
+    return {"started_at_s": round(started_at_s, 3), "wall_s": round(time.time() - started_at_s, 3)}
+
+
 def find(store: Store, stage: str, fingerprint: str) -> Manifest | None:
     """The finished artifact, or None. Raises IntegrityError when its manifest is damaged."""
     path = f"{artifact_root(stage, fingerprint)}/manifest.json"
@@ -203,6 +209,7 @@ class Attempt:
     stage: str
     fingerprint: str
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    started_at_s: float = field(default_factory=time.time)  # since the epoch; the manifest says how long the attempt took
 
     @property
     def root(self) -> str:
@@ -233,7 +240,15 @@ class Attempt:
         Raises IntegrityError when another attempt published other bytes for the same fingerprint.
         """
         entries = tuple(sorted(files, key=lambda entry: entry.name))
-        manifest = Manifest(self.stage, self.fingerprint, digest_of(entries), payload, entries, counts, {**info, "attempt": self.name})
+        manifest = Manifest(
+            self.stage,
+            self.fingerprint,
+            digest_of(entries),
+            payload,
+            entries,
+            counts,
+            {**info, "attempt": self.name, **timing(self.started_at_s)},
+        )
         if self.store.put_if_absent(f"{self.root}/manifest.json", manifest.to_json()):
             return manifest
         standing = find(self.store, self.stage, self.fingerprint)

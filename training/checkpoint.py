@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -29,7 +30,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.tensor import DTensor
 
-from storage.artifact import Attempt, FileEntry, HashingWriter, Manifest
+from storage.artifact import Attempt, FileEntry, HashingWriter, Manifest, timing
 from storage.checkpoints import (
     METADATA_FILE,
     Shard,
@@ -101,6 +102,7 @@ class Checkpointer:
     ) -> None:
         self.store, self.stage, self.fingerprint, self.payload = store, stage, fingerprint, payload
         self.scratch, self.lease, self.parent_digest, self.info = scratch, lease, parent_digest, info or {}
+        self._started_at_s = time.time()
         self.distributed = dist.is_initialized() and dist.get_world_size() > 1
         self.rank = dist.get_rank() if self.distributed else 0
         self.group: Any = dist.new_group(backend="gloo", timeout=GROUP_TIMEOUT) if self.distributed else None
@@ -201,6 +203,7 @@ class Checkpointer:
         shards = [shard for _, _, found in gathered for shard in found]
         info = {
             **self.info,
+            **timing(self._started_at_s),
             **extra,
             "step": step,
             "parent_digest": self.parent_digest,

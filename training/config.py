@@ -237,6 +237,7 @@ class TrainSpec(Strict):
     plan: ArtifactRef
     parent: ArtifactRef | None = Field(None, description="the checkpoint to start from; None: fresh weights")
     first_step: int = Field(0, ge=0, description="first step that this mesh serves; phases that end before it are not checked against it")
+    info: dict[str, Any] = Field({}, description="recorded in the manifest beside the result: run, environment; enters no digest")
     run_dir: str = Field(description="local folder that all attempts append to: metrics.jsonl, and fed/ with a file for each rank")
     attempt_dir: str = Field(description="local folder of this attempt: result.json, rank-<n>.json of ranks that failed, scratch/")
 

@@ -187,14 +187,9 @@ def build_trainer(spec: TrainSpec, store: Store, order: Order, *, bos_id: int, p
 
 
 def provenance(spec: TrainSpec) -> dict[str, Any]:
-    """For the manifest, and no digest: execution, library versions, host, attempt."""
-    return {
-        "execution": spec.execution.model_dump(mode="json"),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "host": platform.node(),
-        "attempt_dir": spec.attempt_dir,
-    }
+    """For the manifest, and no digest: what the launcher says of run and environment, the execution, host, attempt."""
+    execution = spec.execution.model_dump(mode="json")
+    return {**spec.info, "execution": execution, "host": platform.node(), "attempt_dir": spec.attempt_dir}
 
 
 def start(trainer: Trainer, store: Store, parent: Manifest | None) -> int:

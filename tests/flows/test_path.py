@@ -92,3 +92,26 @@ def test_no_artifact_of_a_run_is_garbage(finished: Plan) -> None:
         manifest = finished.run.need(key)
         assert not offered & {f"{manifest.root}/{entry.path}" for entry in manifest.files}
         assert f"{manifest.root}/manifest.json" not in offered
+
+
+def test_force_trains_again_to_the_same_bytes_and_refuses_another_mesh(finished: Plan) -> None:
+    """A training stage under an equal execution gives its digest again; one of other libraries, or another micro-batch, is not compared."""
+    one_stage("anneal", "test", "test", None, True)
+    standing = finished.run.need("anneal")
+    assert open_run(finished.store, "test").artifacts["anneal"].digest == standing.digest
+    path = f"{standing.root}/manifest.json"
+    true = finished.store.read(path)
+    for part, other in (("environment", {"python": "3.0"}), ("execution", {"micro_batch_size": 999})):
+        info = {**standing.info, part: {**standing.info[part], **other}}
+        finished.store.write(path, Manifest(**{**standing.__dict__, "info": info}).to_json())
+        try:
+            with pytest.raises(ConfigError, match=f"--force anneal: {part}"):
+                one_stage("anneal", "test", "test", None, True)
+        finally:
+            finished.store.write(path, true)
+
+
+def test_every_artifact_says_how_long_it_took(finished: Plan) -> None:
+    """RULE 8: timings are in the manifest, whoever made it; the report draws them."""
+    without = [key for key in finished.run.artifacts if "wall_s" not in finished.run.need(key).info and not key.startswith("snapshot")]
+    assert without == []
