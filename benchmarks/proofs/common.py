@@ -124,7 +124,7 @@ def place(folder: Path, recipe: Path, *, raw_root: Path | None = None, store_uri
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / "recipe.yaml"
     copy.write_bytes(recipe.read_bytes())
-    is_test = recipe == TEST_RECIPE
+    is_test = recipe.resolve() == TEST_RECIPE
     if is_test and raw_root is None:
         from tests.flows.small_corpus import write_corpus
 
