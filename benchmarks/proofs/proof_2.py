@@ -83,7 +83,7 @@ def flag_checks(proof: Proof, here: Place) -> None:
     fresh = here.run("--only", "dedup")
     proof.check("--only of a fresh stage", fresh.output.strip().splitlines()[0][:24], "fresh", "fresh" in fresh.output)
     text_class, name, value = a_threshold(here.recipe)
-    changed = with_threshold(here, text_class, name, type(value)(value * 2))
+    changed = with_threshold(here, text_class, name, type(value)(value * 3))  # twice the value was built before, so it would be fresh
     refused = changed.run("--only", "tokenize", check=False)
     is_refused = refused.code != 0 and "stale" in refused.output
     proof.check(
