@@ -51,9 +51,11 @@ def run_command(
         return
     os.environ.update({key: os.environ.get(key, value) for key, value in PREFECT_SETTINGS.items()})
     from flows.prefect_flows import whole_path
+    from flows.server import prefect_server
 
     console.print(f"run [bold]{plan.run.name}[/] in {plan.store.uri}: {' '.join(stale) or 'nothing stale'}")
-    whole_path(recipe, execution, name, asked.first, asked.last, asked.force)
+    with prefect_server(plan.run.work_dir(plan.execution.work_dir) / "prefect-server.log"):
+        whole_path(recipe, execution, name, asked.first, asked.last, asked.force)
     _say_where(plan)
 
 

@@ -1,0 +1,89 @@
+"""A Prefect server of our own for one run, where none is configured: it ends with this process, also by kill -9.
+
+Prefect's own ephemeral server is stopped by `atexit`, which a kill -9 never reaches: every killed run left one behind. This is the same
+server, started with the kernel's death signal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    get_current_settings,
+    temporary_settings,
+)
+
+from flows.processes import death_signal_setter
+from storage.errors import RetryableError
+
+HOST = "127.0.0.1"
+POLL_S = 0.1
+STOP_TIMEOUT_S = 5
+# What Prefect gives its ephemeral server: no UI, no services of a long-lived one.
+EPHEMERAL = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+
+
+@contextlib.contextmanager
+def prefect_server(log: Path) -> Iterator[None]:
+    """The configured Prefect server, or one of our own for the length of the block; its output goes to `log`.
+
+    Raises RetryableError when it does not start in `PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS`.
+    """
+    if PREFECT_API_URL.value():
+        yield
+        return
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port = int(probe.getsockname()[1])
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = _start(port, output.fileno())
+    try:
+        _wait(process, port, log)
+        with temporary_settings({PREFECT_API_URL: f"http://{HOST}:{port}/api"}):
+            yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _start(port: int, output: int) -> subprocess.Popen[bytes]:
+    application = ["--factory", "prefect.server.api.server:create_app", "--host", HOST, "--port", str(port)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", *application, "--log-level", "error", "--lifespan", "on"],
+        env={**os.environ, **get_current_settings().to_environment_variables(exclude_unset=True), **EPHEMERAL},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        preexec_fn=death_signal_setter(signal.SIGKILL),
+    )
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until the server answers."""
+    timeout_s = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+    deadline = time.monotonic() + timeout_s
+    while process.poll() is None and time.monotonic() < deadline:
+        connection = http.client.HTTPConnection(HOST, port, timeout=5)
+        with contextlib.closing(connection), contextlib.suppress(OSError):  # it does not listen yet
+            connection.request("GET", "/api/health")
+            if connection.getresponse().status == http.client.OK:
+                return
+        time.sleep(POLL_S)
+    how = f"ended with {process.returncode}" if process.returncode is not None else f"did not answer in {timeout_s} s"
+    raise RetryableError(f"the Prefect server {how}; see {log}")
