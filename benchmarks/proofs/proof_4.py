@@ -126,7 +126,7 @@ def kill_checks(proof: Proof, folder: Path, base: Place, undisturbed: dict[str, 
         n_objects = len(objects(store, root)) - 1  # all but the manifest; what a finished stage removed again is not counted
         if n_objects < 1:
             continue
-        points = sorted({n_objects, *(rng.randint(1, n_objects) for _ in range(2))})
+        points = sorted({n_objects, *rng.sample(range(1, n_objects), min(2, n_objects - 1))})
         for k in points:
             here = place(folder / "killed", base.recipe, raw_root=Path(_raw_root(base)), **execution_fields(base))
             shutil.rmtree(here.store_uri, ignore_errors=True)
