@@ -51,14 +51,14 @@ def _spread(n_records: int, n_files: int, rng: random.Random) -> list[list[int]]
 
 
 def _cut_warc(paths: list[Path], folder: Path, n_files: int, rng: random.Random) -> None:
-    records = [record for path in paths for record in _warc_records(path)]
+    records = [record for path in paths for record in warc_records(path)]
     for n, chosen in enumerate(_spread(len(records), n_files, rng)):
         with (folder / f"{rng.randrange(1 << 30):010d}-{n}.warc.gz").open("wb") as out:
             for index in chosen:
                 out.write(gzip.compress(records[index], 6, mtime=0))
 
 
-def _warc_records(path: Path) -> Iterator[bytes]:
+def warc_records(path: Path) -> Iterator[bytes]:
     """The bytes of each record, headers and all."""
     data = path.read_bytes()
     data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
@@ -74,7 +74,8 @@ def _warc_records(path: Path) -> Iterator[bytes]:
         position = end
 
 
-def _lines(path: Path) -> list[bytes]:
+def lines_of(path: Path) -> list[bytes]:
+    """The lines of a JSONL file, compressed or not, without their ends."""
     data = path.read_bytes()
     if path.suffix == ".gz":
         data = gzip.decompress(data)
@@ -84,7 +85,7 @@ def _lines(path: Path) -> list[bytes]:
 
 
 def _cut_jsonl(paths: list[Path], folder: Path, n_files: int, rng: random.Random) -> None:
-    lines = [line for path in paths for line in _lines(path)]
+    lines = [line for path in paths for line in lines_of(path)]
     for n, chosen in enumerate(_spread(len(lines), n_files, rng)):
         data = b"".join(lines[index] + b"\n" for index in chosen)
         (folder / f"{rng.randrange(1 << 30):010d}-{n}.jsonl.gz").write_bytes(gzip.compress(data, 6, mtime=0))
