@@ -10,7 +10,6 @@ snippets it gives the share of the `with` snippets found and of the `without` sn
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import re
 import time
@@ -20,13 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from benchmarks.shared_corpus import EXTRACTION, files, rows, web_records
 from pipeline.ingest.config import Extractor
 from pipeline.ingest.extract import text_of
 from pipeline.ingest.records import Record
-from pipeline.ingest.stream import Stream
-from pipeline.ingest.warc import read_warc
-
-MAX_RECORD_BYTES = 16 << 20
 
 _WORD = re.compile(r"\w+")
 
@@ -54,13 +50,10 @@ def word_f1(text: str, truth: str) -> float:
 
 def pages(corpus: Path) -> Iterator[tuple[Record, dict[str, Any]]]:
     """Every page that has ground truth, as the reader gives it, with its row of ground truth."""
-    with gzip.open(corpus / "web-crawl" / "extraction_gt.jsonl.gz") as file:
-        truth = {row["record_id"]: row for row in map(json.loads, file)}
-    for path in sorted((corpus / "web-crawl").glob("*.warc.gz")):
-        with path.open("rb") as archive:
-            for event in read_warc(Stream(archive), MAX_RECORD_BYTES):
-                if isinstance(event, Record) and (row := truth.pop(str(event.key), None)) is not None:
-                    yield event, row
+    truth = {row["record_id"]: row for path in files(corpus, EXTRACTION) for row in rows(path)}
+    for record in web_records(corpus):
+        if (row := truth.pop(str(record.key), None)) is not None:
+            yield record, row
 
 
 def measure(found: Sequence[tuple[Record, dict[str, Any]]], extractor: Extractor) -> list[Score]:
@@ -76,7 +69,7 @@ def measure(found: Sequence[tuple[Record, dict[str, Any]]], extractor: Extractor
         values[row["kind"]].append(one)
         if row.get("page_type"):
             values[f"{row['kind']} {row['page_type']}"].append(one)
-    return [_score(extractor, kind, rows) for kind, rows in sorted(values.items())]
+    return [_score(extractor, kind, found_values) for kind, found_values in sorted(values.items())]
 
 
 def _share(text: str, snippets: Sequence[str] | None, wanted: bool) -> float | None:

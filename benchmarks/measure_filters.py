@@ -10,19 +10,16 @@ tokenizer for English, so that they compare what a user of datatrove would see.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from datatrove.utils.typeshelper import Languages
 
-from pipeline.ingest.extract import text_of
-from pipeline.ingest.records import Record
-from pipeline.ingest.stream import Stream
-from pipeline.ingest.warc import read_warc
+from benchmarks.shared_corpus import TEXTS, files, rows, web_records, web_text
 from pipeline.quality.config import DatatroveFilter
 from pipeline.quality.datatrove_blocks import build, verdict
 from pipeline.quality.pii import pii_spans
@@ -30,8 +27,9 @@ from pipeline.quality.score import score
 from pipeline.quality.thresholds import PUBLISHED, Thresholds, keep
 from pipeline.quality.view import view
 
-MAX_RECORD_BYTES = 16 << 20
 FILTERS = "datatrove.pipeline.filters."
+WEB = "web-crawl"
+FOLDERS = (WEB, *TEXTS)
 
 
 def subset(*prefixes: str, **changes: Any) -> Thresholds:
@@ -57,20 +55,12 @@ CASES: dict[str, tuple[DatatroveFilter, Thresholds]] = {
 }
 
 
-def web_texts(corpus: Path) -> Iterator[str]:
-    """Extracted texts of the crawl, in the order of its files."""
-    for path in sorted((corpus / "web-crawl").glob("*.warc.gz")):
-        with path.open("rb") as archive:
-            for event in read_warc(Stream(archive), MAX_RECORD_BYTES):
-                if isinstance(event, Record) and isinstance(text := text_of(event, "resiliparse"), str) and text:
-                    yield text
-
-
-def domain_texts(corpus: Path, domain: str) -> Iterator[str]:
-    """Texts of one of the domain folders."""
-    for path in sorted((corpus / domain).glob("*.jsonl.gz")):
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            yield from (json.loads(line)["text"] for line in file)
+def texts_of(corpus: Path, folder: str) -> Iterator[str]:
+    """Texts of one of `FOLDERS`, in the order of its files; pages by the pipeline's own extraction."""
+    if folder == WEB:
+        yield from filter(None, map(web_text, web_records(corpus)))
+    else:
+        yield from (row["text"] for path in files(corpus, TEXTS[folder]) for row in rows(path))
 
 
 def seconds_of(work: Callable[[str], Any], texts: Sequence[str]) -> tuple[list[Any], float]:
@@ -103,6 +93,19 @@ def compare(name: str, folder: str, texts: Sequence[str], kwargs: dict[str, Any]
     }
 
 
+def figures(corpus: Path, folder: str, *, limit: int, with_spacy: bool = False) -> Iterator[dict[str, Any]]:
+    """Agreement of each filter on the first `limit` texts of a folder, then the speed of scoring them."""
+    texts = list(islice(texts_of(corpus, folder), limit))
+    signals = [score(view(text)) for text in texts]
+    for name in CASES:
+        yield compare(name, folder, texts, {}, signals)
+        if with_spacy and folder in (WEB, "general"):
+            yield compare(name, folder, texts, {"language": Languages.english}, signals)
+    _, seconds = seconds_of(lambda text: (score(view(text)), pii_spans(text)), texts)
+    rate, size = len(texts) / seconds, sum(map(len, texts)) / len(texts)
+    yield {"caravan scores": folder, "documents_per_s": round(rate, 1), "mean_characters": round(size)}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print one JSON line per filter and folder, then the speed of scoring."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -110,17 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=1000, help="texts of each folder")
     parser.add_argument("--spacy", action="store_true", help="compare with datatrove's own tokenizer too")
     options = parser.parse_args(arguments)
-    for folder in ("web-crawl", "general", "math", "code", "multilingual"):
-        every = web_texts(options.corpus) if folder == "web-crawl" else domain_texts(options.corpus, folder)
-        texts = [text for _, text in zip(range(options.limit), every, strict=False)]
-        signals = [score(view(text)) for text in texts]
-        for name in CASES:
-            print(json.dumps(compare(name, folder, texts, {}, signals)), flush=True)
-            if options.spacy and folder in ("web-crawl", "general"):
-                print(json.dumps(compare(name, folder, texts, {"language": Languages.english}, signals)), flush=True)
-        _, seconds = seconds_of(lambda text: (score(view(text)), pii_spans(text)), texts)
-        rate, size = len(texts) / seconds, sum(map(len, texts)) / len(texts)
-        print(json.dumps({"caravan scores": folder, "documents_per_s": round(rate, 1), "mean_characters": round(size)}), flush=True)
+    for folder in FOLDERS:
+        for row in figures(options.corpus, folder, limit=options.limit, with_spacy=options.spacy):
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

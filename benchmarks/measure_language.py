@@ -9,7 +9,6 @@ over the rows whose language the model knows at all; codes that name one languag
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import time
 from collections import defaultdict
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.shared_corpus import LANGUAGES, files, rows
 from pipeline.ingest.config import LanguageConfig
 from pipeline.ingest.language import language_of, load_model
 
@@ -43,19 +43,15 @@ def same_language(a: str, b: str) -> bool:
 
 def rows_of(corpus: Path) -> list[dict[str, Any]]:
     """The labelled texts."""
-    rows = []
-    for path in sorted((corpus / "langid").glob("*.jsonl.gz")):
-        with gzip.open(path) as file:
-            rows += [json.loads(line) for line in file]
-    return rows
+    return [row for path in files(corpus, LANGUAGES) for row in rows(path)]
 
 
-def measure(rows: Sequence[dict[str, Any]], config: LanguageConfig) -> list[Accuracy]:
+def measure(labelled: Sequence[dict[str, Any]], config: LanguageConfig) -> list[Accuracy]:
     """Accuracy by unit and over all."""
     labels, _ = load_model(config.model_sha256).getLabels("strict")
     known = {label.removeprefix("__label__") for label in labels}
     found: defaultdict[str, list[tuple[bool, bool, float]]] = defaultdict(list)
-    for row in rows:
+    for row in labelled:
         started = time.process_time()
         language, _ = language_of(row["text"], config)
         seconds = time.process_time() - started

@@ -15,7 +15,6 @@ Precision of candidates and of verified pairs counts a pair as right when its la
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import tempfile
 import time
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.shared_corpus import DUPLICATES, files, rows
 from pipeline.dedup import stage
 from pipeline.dedup.minhash import MinHashConfig, band_keys, jaccard, shingle_sets, signatures
 from pipeline.documents import DOCUMENTS, document_id, part_name
@@ -40,13 +40,10 @@ Pair = tuple[int, int]
 
 def load(corpus: Path) -> tuple[list[str], list[str], dict[Pair, float]]:
     """(ids, texts, label of each pair of row numbers, the smaller first) of the labelled corpus."""
-    with gzip.open(corpus / "dedup" / "docs.jsonl.gz", "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    number = {row["id"]: i for i, row in enumerate(rows)}
-    with gzip.open(corpus / "dedup" / "pairs.jsonl.gz", "rt", encoding="utf-8") as file:
-        pairs = [json.loads(line) for line in file]
+    documents, pairs = ([row for path in files(corpus, name) for row in rows(path)] for name in DUPLICATES)
+    number = {row["id"]: i for i, row in enumerate(documents)}
     labels = {(min(a, b), max(a, b)): float(p["jaccard_w5"]) for p in pairs for a, b in [(number[p["a"]], number[p["b"]])]}
-    return [row["id"] for row in rows], [row["text"] for row in rows], labels
+    return [row["id"] for row in documents], [row["text"] for row in documents], labels
 
 
 def measure(ids: Sequence[str], texts: Sequence[str], labels: dict[Pair, float], config: MinHashConfig) -> list[dict[str, Any]]:
@@ -60,7 +57,7 @@ def measure(ids: Sequence[str], texts: Sequence[str], labels: dict[Pair, float],
     exact = {pair: jaccard(sets[pair[0]], sets[pair[1]]) for pair in candidates | set(labels)}
     verified = {pair for pair in candidates if exact[pair] >= config.min_jaccard}
     near, counts = _clusters(ids, texts, config)
-    rows = [_decile(n, labels, candidates, verified, near, config) for n in range(10)]
+    deciles = [_decile(n, labels, candidates, verified, near, config) for n in range(10)]
     true = {pair for pair, label in labels.items() if label >= config.min_jaccard}
     together = {pair for pair in combinations(range(len(texts)), 2) if near[pair[0]] == near[pair[1]]}
     total = {
@@ -80,7 +77,7 @@ def measure(ids: Sequence[str], texts: Sequence[str], labels: dict[Pair, float],
         "signatures_per_core_s": round(len(texts) / seconds, 1),
         "signature_words_per_core_s": round(sum(len(text.split()) for text in texts) / seconds),
     }
-    return [*rows, total]
+    return [*deciles, total]
 
 
 def _ratio(part: int, whole: int) -> float | None:
@@ -108,16 +105,16 @@ def _clusters(ids: Sequence[str], texts: Sequence[str], config: MinHashConfig) -
         store = Store(folder)
         asked = stage.Config(url_dedup={SOURCE: False}, line_dedup={SOURCE: False}, minhash=config, held_out_fraction=0)
         made = stage.run(store=store, config=asked, inputs={f"documents.{SOURCE}": _documents(store, ids, texts)})
-        rows = read_table(store, made, part_name(0, SOURCE)).to_pylist()
-    near = {row["id"]: row["near_id"] for row in rows}
+        found = read_table(store, made, part_name(0, SOURCE)).to_pylist()
+    near = {row["id"]: row["near_id"] for row in found}
     return [near[document_id(SOURCE, i)] for i in ids], made.counts
 
 
 def _documents(store: Store, ids: Sequence[str], texts: Sequence[str]) -> Manifest:
     attempt, entries = Attempt(store, "documents", "labelled"), list[FileEntry]()
-    rows = sorted((document_id(SOURCE, i), text) for i, text in zip(ids, texts, strict=True))
+    named = sorted((document_id(SOURCE, i), text) for i, text in zip(ids, texts, strict=True))
     fixed = {"source": SOURCE, "language": "und", "language_probability": 0.0}
-    table = pa.Table.from_pylist([{"id": i, "text": text, **fixed} for i, text in rows], DOCUMENTS)
+    table = pa.Table.from_pylist([{"id": i, "text": text, **fixed} for i, text in named], DOCUMENTS)
     write_table(attempt, part_name(0), table, entries)
     return attempt.publish({}, entries, counts={}, info={})
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -68,7 +70,7 @@ def arguments(description: str, *, recipe: Path = DEMO_RECIPE) -> argparse.Names
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--recipe", type=Path, default=recipe, help="recipe file to prove it on")
     parser.add_argument("--corpus", type=Path, default=None, help="folder of raw files, in place of the recipe's usual raw_root")
-    parser.add_argument("--shards", type=Path, default=None, help="folder of token shards, where the proof takes one")
+    parser.add_argument("--shards", type=Path, default=None, help="proofs 6 and 7: folder of token shards, a folder for each component")
     parser.add_argument("--seed", type=int, default=None, help="seed of what the proof draws; printed")
     found = parser.parse_args()
     if found.seed is None:
@@ -91,9 +93,9 @@ class Place:
         """What every `caravan run` and `caravan status` of this place gets."""
         return ["--recipe", str(self.recipe), "--execution", str(self.execution)]
 
-    def run(self, *arguments: str, check: bool = True, timeout_s: float = 1800) -> Finished:
+    def run(self, *arguments: str, check: bool = True, timeout_s: float = 1800, echo: bool = False) -> Finished:
         """`caravan run` here."""
-        return caravan(["run", *self.arguments, *arguments], env=self.env, check=check, timeout_s=timeout_s)
+        return caravan(["run", *self.arguments, *arguments], env=self.env, check=check, timeout_s=timeout_s, echo=echo)
 
     def status(self) -> Finished:
         """`caravan status` here."""
@@ -152,10 +154,15 @@ class Finished:
     wall_s: float
 
 
-def caravan(arguments: Sequence[str], *, env: Mapping[str, str] | None = None, timeout_s: float = 1800, check: bool = True) -> Finished:
-    """Run `caravan …` as a user does, its output kept. Raises RuntimeError with the end of the output when it fails and `check` is set."""
-    started = time.monotonic()
-    done = subprocess.run(
+def caravan(
+    arguments: Sequence[str], *, env: Mapping[str, str] | None = None, timeout_s: float = 1800, check: bool = True, echo: bool = False
+) -> Finished:
+    """Run `caravan …` as a user does, its output kept, and with `echo` printed as it comes.
+
+    Raises RuntimeError with the end of the output when it fails and `check` is set, or when it takes longer than `timeout_s`.
+    """
+    started, output, name = time.monotonic(), list[str](), f"caravan {' '.join(arguments)}"
+    with subprocess.Popen(
         [str(Path(sys.executable).parent / "caravan"), *arguments],
         cwd=PROJECT,
         env={**os.environ, **(env or {})},
@@ -163,12 +170,22 @@ def caravan(arguments: Sequence[str], *, env: Mapping[str, str] | None = None, t
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=timeout_s,
-    )
+    ) as process:
+        timer = threading.Timer(timeout_s, process.kill)
+        timer.start()
+        assert process.stdout is not None
+        for line in process.stdout:
+            output.append(line)
+            if echo:
+                print(f"    {line}", end="", flush=True)
+        code = process.wait()
+        timer.cancel()
     wall_s = time.monotonic() - started
-    if check and done.returncode != 0:
-        raise RuntimeError(f"caravan {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-4000:]}")
-    return Finished(done.returncode, done.stdout, wall_s)
+    if code == -signal.SIGKILL and wall_s >= timeout_s:
+        raise RuntimeError(f"{name} took longer than {timeout_s:.0f} s:\n{''.join(output)[-4000:]}")
+    if check and code != 0:
+        raise RuntimeError(f"{name} ended with {code}:\n{''.join(output)[-4000:]}")
+    return Finished(code, "".join(output), wall_s)
 
 
 @contextmanager
