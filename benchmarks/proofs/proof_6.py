@@ -1,4 +1,7 @@
-"""Proof 6: the mixture as it was consumed, and `trace` both ways, held against hashes recomputed without the project."""
+"""Proof 6: the mixture as it was consumed, and `trace` both ways, held against hashes recomputed without the project.
+
+With SHARDS= (a folder of token shards in datatrove's format, a folder for each component) on a short training of those, shares drawn.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.proofs.common import PROJECT, Proof, arguments, place, work_folder
+from benchmarks.proofs.given_shards import train_on
 from flows.lineage import documents_of_step, order_in, seen_by
 from flows.runs import Run
 from storage.artifact import read_verified
@@ -105,9 +109,12 @@ def main() -> None:
     given = arguments(__doc__ or "")
     proof = Proof(6, "what was consumed is the mixture, and both traces agree")
     with work_folder("proof-6") as folder:
-        here = place(folder, given.recipe, raw_root=given.corpus)
-        here.run()
-        run = here.state()
+        if given.shards:
+            run = train_on(folder, given.shards, given.seed)
+        else:
+            here = place(folder, given.recipe, raw_root=given.corpus)
+            here.run()
+            run = here.state()
         rng = random.Random(given.seed)
         order_checks(proof, rng)
         trace_checks(proof, run, rng)

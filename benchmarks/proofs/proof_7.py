@@ -10,13 +10,15 @@ from benchmarks.proofs.common import PROJECT, Proof, arguments
 
 def main() -> None:
     """Run the two commands that print the figures; each fails when one falls short or a sabotage passes."""
-    arguments(__doc__ or "")
+    given = arguments(__doc__ or "")
     proof = Proof(7, "four dimensions of parallelism give one process's gradients")
     for name, module in (
         ("69 meshes, three sabotages, bfloat16", "tests.training.parity"),
         ("resume, one sabotage", "tests.training.resume"),
     ):
-        flags = ["--all"] if module.endswith("parity") else []
+        flags = []
+        if module.endswith("parity"):
+            flags = ["--all", "--seed", str(given.seed), *(["--shards", str(given.shards)] if given.shards else [])]
         code = subprocess.run([sys.executable, "-m", module, *flags], cwd=PROJECT, stdin=subprocess.DEVNULL).returncode
         proof.check(name, f"exit {code}", "exit 0, figures above", code == 0)
     proof.finish()

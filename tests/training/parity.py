@@ -3,6 +3,7 @@
     python -m tests.training.parity --all                  all 69 ordered factorisations of 2, 4, 8 and 16 processes
     python -m tests.training.parity --mesh 2,2,2,2 ...     some of them, as TP,CP,PP,DP
     python -m tests.training.parity --sabotage --bf16      the broken runs that must fail; twenty bfloat16 steps against float32
+    python -m tests.training.parity --all --seed 3 --shards FOLDER     other weights and documents; pieces of the documents of token shards
 
 Gradients are compared parameter by parameter after clipping, so that a wrong global norm shows too.
 """
@@ -14,9 +15,11 @@ import itertools
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -27,6 +30,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from benchmarks.proofs.shards import components, documents
 from tests.training.launch import run_ranks
 from training.config import ModelConfig, OptimizerConfig
 from training.loss import NO_TARGET, next_tokens
@@ -46,6 +50,7 @@ MEAN_DOCUMENT_TOKENS = (
     30,
     400,
 )  # of the rows from the first to the last, so that data-parallel ranks hold different counts of targets
+MAX_DOCUMENTS = 1000  # of a shard
 OPTIMIZER = OptimizerConfig(lr_peak=3e-3, clip_norm=0.05)
 CPU = torch.device("cpu")
 
@@ -82,17 +87,37 @@ def model_for(pp: int) -> ModelConfig:
     return ModelConfig(n_layers=pp + 1, dim=64, ffn_dim=96, n_heads=32, n_kv_heads=16, vocab_size=VOCAB)
 
 
+@dataclass
+class Data:
+    """What the batches are made of: set before ranks are forked. Documents of token shards (1-D), or none for made ones."""
+
+    seed: int = 7
+    documents: Sequence[npt.NDArray[np.int64]] = ()
+
+
+DATA = Data()
+
+
+def body_of(random: np.random.Generator, n_tokens: int) -> npt.NDArray[np.int64]:
+    """At most `n_tokens` token ids from 2 up (1-D, at least one): a piece of a given document folded into the vocabulary, or a made one."""
+    if DATA.documents:
+        document = DATA.documents[int(random.integers(len(DATA.documents)))]
+        start = int(random.integers(max(1, len(document) - n_tokens)))
+        return document[start : start + n_tokens] % (VOCAB - 2) + 2
+    body = random.integers(2, VOCAB, size=n_tokens)
+    body[1::2] = (body[0::2] * 7 + 3)[: len(body[1::2])] % (VOCAB - 2) + 2  # something to learn
+    return body
+
+
 def make_tokens(step: int) -> npt.NDArray[np.int64]:
     """A global batch: documents of a few tokens in the first rows and longer than a row in the last, begun by BOS and ended by EOS."""
-    random = np.random.default_rng(1000 + step)
+    random = np.random.default_rng([DATA.seed, step])
     rows = []
     for index in range(GLOBAL_BATCH_SIZE):
         mean = MEAN_DOCUMENT_TOKENS[index * len(MEAN_DOCUMENT_TOKENS) // GLOBAL_BATCH_SIZE]
         row = np.empty(0, dtype=np.int64)
         while len(row) <= SEQ_LEN:
-            body = random.integers(2, VOCAB, size=1 + int(random.exponential(mean)))
-            body[1::2] = (body[0::2] * 7 + 3)[: len(body[1::2])] % (VOCAB - 2) + 2  # something to learn
-            row = np.concatenate([row, [BOS], body, [EOS]])
+            row = np.concatenate([row, [BOS], body_of(random, 1 + int(random.exponential(mean))), [EOS]])
         start = int(random.integers(0, len(row) - SEQ_LEN))
         rows.append(row[start : start + SEQ_LEN + 1])
     return np.stack(rows)
@@ -112,7 +137,7 @@ def my_rows(tokens: npt.NDArray[np.int64], meshes: Meshes) -> npt.NDArray[np.int
 def build(dims: ParallelDims, dtype: torch.dtype) -> tuple[list[Llama], Meshes, ForwardBackward]:
     """Model parts, meshes and step of this rank."""
     meshes = build_meshes(dims, "cpu")
-    parts = build_model_parts(model_for(dims.pp), meshes, dtype=dtype, device=CPU, seed=7)
+    parts = build_model_parts(model_for(dims.pp), meshes, dtype=dtype, device=CPU, seed=DATA.seed)
     return parts, meshes, ForwardBackward(parts, meshes, bos_id=BOS, micro_batch_size=micro_batch_size(dims), device=CPU)
 
 
@@ -177,7 +202,7 @@ def reference_for(pp: int) -> Outcome:
     """One process, without torch.distributed, on the same model and batch."""
     dims = ParallelDims()
     meshes = build_meshes(dims, "cpu")
-    parts = build_model_parts(model_for(pp), meshes, dtype=torch.float32, device=CPU, seed=7)
+    parts = build_model_parts(model_for(pp), meshes, dtype=torch.float32, device=CPU, seed=DATA.seed)
     step = ForwardBackward(parts, meshes, bos_id=BOS, micro_batch_size=GLOBAL_BATCH_SIZE, device=CPU)
     loss = float(step(make_tokens(0)))
     norm = float(clip_gradients(parts, OPTIMIZER.clip_norm, meshes))
@@ -332,7 +357,15 @@ def main() -> int:
     parser.add_argument(
         "--bf16", type=int, nargs="?", const=20, metavar="STEPS", help="bfloat16 against float32, 20 steps or as many as given"
     )
+    parser.add_argument("--seed", type=int, default=DATA.seed, help="of the weights and the documents")
+    parser.add_argument("--shards", type=Path, help="folder of token shards in datatrove's format to take documents from")
     arguments = parser.parse_args()
+    DATA.seed = arguments.seed
+    if arguments.shards:
+        given = components(arguments.shards)
+        print(f"documents of {', '.join(given)} in {arguments.shards}", flush=True)
+        read = (islice(documents(path), MAX_DOCUMENTS) for paths in given.values() for path in paths)
+        DATA.documents = [document for some in read for document in some if len(document)]
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     meshes = [ParallelDims(tp=tp, cp=cp, pp=pp, dp=dp) for tp, cp, pp, dp in (map(int, text.split(",")) for text in arguments.mesh)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from training.config import (
 BOS, EOS, VOCAB = 62, 63, 64
 MODEL = ModelConfig(n_layers=3, dim=32, ffn_dim=64, n_heads=4, n_kv_heads=2, vocab_size=VOCAB)
 COMPONENTS = ("general", "math")
+SHARES = {"general": 0.66, "math": 0.34}
 
 
 def training_config(**changes: Any) -> TrainingConfig:
@@ -60,13 +61,15 @@ def write_tokens(store: Store, n_documents: int = 300) -> Manifest:
     return attempt.publish({}, entries, counts={}, info={})
 
 
-def write_plan(store: Store, tokens: Manifest, stage: str, training: TrainingConfig) -> Manifest:
-    """The plan of a training stage that draws two thirds from one component."""
+def write_plan(
+    store: Store, tokens: Manifest, stage: str, training: TrainingConfig, shares: Mapping[str, float], max_epochs: int
+) -> Manifest:
+    """The plan of a training stage."""
     phases = tuple(
         mix.PhaseConfig(seq_len=p.seq_len, global_batch_size=p.global_batch_size, n_steps=p.n_steps)
         for p in expand_phases(training.schedule)
     )
-    config = mix.Config(stage=stage, seed=1, shares={"general": 0.66, "math": 0.34}, max_epochs=4, phases=phases)
+    config = mix.Config(stage=stage, seed=1, shares=dict(shares), max_epochs=max_epochs, phases=phases)
     return mix.run(store=store, config=config, inputs={"tokens": tokens})
 
 
@@ -81,11 +84,13 @@ class StageUnderTest:
         training: TrainingConfig | None = None,
         store: Store | None = None,
         tokens: Manifest | None = None,
+        shares: Mapping[str, float] = SHARES,
+        max_epochs: int = 4,
     ) -> None:
         self.folder, self.stage, self.training = folder, stage, training or training_config()
         self.store = store or Store(str(folder / "store"))
         self.tokens = tokens or write_tokens(self.store)
-        self.plan = write_plan(self.store, self.tokens, stage, self.training)
+        self.plan = write_plan(self.store, self.tokens, stage, self.training, shares, max_epochs)
         self.n_attempts = 0
 
     def spec(self, *, parent: Manifest | None = None, model: ModelConfig = MODEL, first_step: int = 0, **execution: Any) -> Path:
