@@ -13,13 +13,15 @@ from typing import Protocol
 from pydantic import BaseModel
 
 from flows.execution import TrainingStage
-from flows.raw_files import resolve_evaluation, resolve_quality
+from flows.raw_files import check_given_tokenizer, resolve_evaluation, resolve_quality
 from flows.recipe import Recipe, TrainedConfig
 from flows.walk import Artifact, Stage
 from pipeline.ingest import documents as ingest
 from pipeline.ingest import extract
 from pipeline.snapshot import Listing
 from pipeline.tokenize_documents import Config as TokenizeConfig
+from storage.artifact import Manifest
+from storage.errors import ConfigError
 from storage.store import Store
 
 # name on the command line, module that makes it, where it runs
@@ -54,8 +56,15 @@ class Do(Protocol):
     def look(self, stage: Stage, recipe: Recipe) -> Listing: ...
 
 
+def check_vocabulary(recipe: Recipe, tokenizer: Artifact) -> None:
+    """Raises ConfigError when the model has no row for some of the tokenizer's ids. A given tokenizer's size is known once it is read."""
+    if isinstance(tokenizer, Manifest) and (size := tokenizer.counts["vocab_size"]) > recipe.model.vocab_size:
+        raise ConfigError(f"model.vocab_size: {recipe.model.vocab_size:,} is less than the {size:,} tokens of the tokenizer")
+
+
 def data_to_checkpoint(recipe: Recipe, do: Do) -> None:
     """Ask for every artifact of the path, in order."""
+    check_given_tokenizer(recipe.tokenizer.given, recipe.model, do.raw)
     listing = do.look(SNAPSHOT, recipe)
 
     # Documents: immutable, one id for ever; what stages find out lies in tables beside them.
@@ -77,6 +86,7 @@ def data_to_checkpoint(recipe: Recipe, do: Do) -> None:
 
     chosen = {**documents, "selection": selection}
     tokenizer = do(TRAIN_TOKENIZER, recipe.tokenizer, {} if recipe.tokenizer.given else chosen)
+    check_vocabulary(recipe, tokenizer)
     tokens = do(TOKENIZE, TokenizeConfig(), {**chosen, "tokenizer": tokenizer})
     tasks = do(BUILD_TASKS, recipe.tasks, chosen)
 

@@ -1,4 +1,7 @@
-"""Files under raw_root that a recipe names by a pattern (word lists, task files): their sha256 is filled in, so that their bytes count."""
+"""Files under raw_root that a recipe names beside its sources: looked at before any work.
+
+The sha256 of word lists and task files is filled in, so that their bytes count; a given tokenizer must fit the model.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ import functools
 from pipeline.quality.config import Config as QualityConfig
 from pipeline.quality.config import resolve_files
 from pipeline.snapshot import sha256_of
+from pipeline.train_tokenizer import Given, read_given, vocab_size_of
 from storage.errors import ConfigError
 from storage.store import FileInfo, Store
-from training.config import EvaluateConfig
+from training.config import EvaluateConfig, ModelConfig
 
 
 def matching(raw: Store, pattern: str) -> list[tuple[str, str]]:
@@ -36,3 +40,14 @@ def resolve_evaluation(config: EvaluateConfig, raw: Store) -> EvaluateConfig:
             raise ConfigError(f"evaluate.local_tasks[{number}].path: {local.path!r} matches no file of {raw.uri}")
         tasks.append(local.model_copy(update={"sha256": found}))
     return config.model_copy(update={"local_tasks": tuple(tasks)})
+
+
+def check_given_tokenizer(given: Given | None, model: ModelConfig, raw: Store) -> None:
+    """Raises ConfigError when a given tokenizer is not there, is none, or has more tokens than the model has rows; IntegrityError."""
+    if given is not None and (found := _given_vocab_size(raw, given)) > model.vocab_size:
+        raise ConfigError(f"model.vocab_size: {model.vocab_size:,} is less than the {found:,} of the given tokenizer {given.path}")
+
+
+@functools.lru_cache(8)
+def _given_vocab_size(raw: Store, given: Given) -> int:
+    return vocab_size_of(read_given(raw, given)[1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 import types
 import typing
 from collections.abc import Hashable, Mapping
@@ -18,6 +20,16 @@ M = TypeVar("M", bound=BaseModel)
 
 PACKAGE = Path(__file__).resolve().parent
 MAX_VALUE_CHARS = 80
+MAX_FILE_BYTES = 1 << 20
+MAX_VALUES = 100_000  # with every alias written out: twelve lines of YAML can stand for 9^12 values
+
+# What a message must not repeat: the value of such a field, and what stands before the host in a URI.
+_SECRET = re.compile(r"secret|passw|access_?key|session_?token|api_?key", re.IGNORECASE)
+_USER_IN_URI = re.compile(r"://\S*@")
+
+_repr = reprlib.Repr()  # bounded, whatever aliases a value is made of
+_repr.maxlevel, _repr.maxlist, _repr.maxtuple, _repr.maxdict = 3, 12, 12, 12
+_repr.maxstring = _repr.maxother = _repr.maxlong = 2 * MAX_VALUE_CHARS
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
@@ -29,6 +41,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
     found: dict[Hashable, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(None, None, "a key that is no name", key_node.start_mark)
         if key in found:
             raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
         found[key] = loader.construct_object(value_node, deep=True)
@@ -53,13 +67,41 @@ def find_file(name: str, folder: str) -> Path:
 
 def load(path: Path, model: type[M], overrides: Mapping[str, Any] | None = None) -> M:
     """The model in a YAML file; `overrides` replace top-level fields. Raises ConfigError with a line for each wrong field."""
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    raw = _read(path)
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected fields, found {_shown(raw)}")
     return parse({**raw, **(overrides or {})}, model, str(path))
+
+
+def _read(path: Path) -> Any:
+    """What a YAML file holds. Raises ConfigError, naming line and column where that is known."""
+    try:
+        if (size_bytes := path.stat().st_size) > MAX_FILE_BYTES:
+            raise ConfigError(f"{path}: {size_bytes:,} bytes; a recipe or an execution file has at most {MAX_FILE_BYTES:,}")
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        if node is not None and (n_values := _count(node, {})) > MAX_VALUES:
+            raise ConfigError(f"{path}: {n_values:,} values, with every alias written out; at most {MAX_VALUES:,} are read")
+        return None if node is None else loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark  # its text, which may hold anything, is not repeated
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError(f"{path}: not a YAML file: {where}{error.problem or error.context}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8; a date or a number that is none
+        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+
+
+def _count(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, aliases written out; `known` by id, so that it takes no longer than the file is long."""
+    if id(node) not in known:
+        children = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for child in children for part in (child if isinstance(child, tuple) else (child,))]
+        known[id(node)] = 1 + sum(_count(part, known) for part in parts)
+    return known[id(node)]
 
 
 def parse(raw: Any, model: type[M], where: str) -> M:
@@ -79,11 +121,11 @@ def _line(error: dict[str, Any], model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         known = _field_names(model, location[:-1])
         closest = _closest(str(location[-1]), known)
-        return f"{path}: unknown field (value {_shown(error['input'])}){closest}; allowed: {', '.join(known)}"
+        return f"{path}: unknown field (value {_shown(error['input'], path)}){closest}; allowed: {', '.join(known)}"
     if kind == "missing":
         return f"{path}: missing{_described(model, location)}"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{path}: {_shown(error['input'])}: {message}{_described(model, location)}"
+    return f"{path}: {_shown(error['input'], path)}: {message}{_described(model, location)}"
 
 
 def dotted(location: tuple[int | str, ...]) -> str:
@@ -94,8 +136,11 @@ def dotted(location: tuple[int | str, ...]) -> str:
     return text
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
+def _shown(value: Any, path: str = "") -> str:
+    """A value for a message, cut short; no secret: messages go to logs."""
+    text = _USER_IN_URI.sub("://(hidden)@", _repr.repr(value))
+    if _SECRET.search(f"{path} {text}"):
+        return "(hidden)"
     return text if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 1] + "…"
 
 

@@ -217,7 +217,7 @@ def _begin_with(tokenizer: Tokenizer, bos: str) -> None:
 
 
 def _write(output: Output, data: bytes, tokenizer: Tokenizer, bos: str, eos: str) -> None:
-    vocab_size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+    vocab_size = vocab_size_of(tokenizer)
     ids = {"bos_id": tokenizer.token_to_id(bos), "eos_id": tokenizer.token_to_id(eos)}
     special = {"bos_token": bos, "eos_token": eos, **ids, "vocab_size": vocab_size}
     output.counts["vocab_size"] = vocab_size
@@ -234,18 +234,27 @@ def _take(_: None, output: Output, *, raw: Store | None, config: Config) -> None
     given = config.given
     assert given is not None
     assert raw is not None, "a given tokenizer needs the store of raw files"
+    data, tokenizer = read_given(raw, given)
+    _write(output, data, tokenizer, given.bos_token, given.eos_token)
+
+
+def read_given(raw: Store, given: Given) -> tuple[bytes, Tokenizer]:
+    """The given tokenizer as the bytes of a tokenizer.json, and ready to use. Raises ConfigError when it is none, IntegrityError."""
     try:
         data = raw.read(given.path)
     except FileNotFoundError as error:
         raise ConfigError(f"tokenizer.given.path: {given.path} is not under raw_root {raw.uri}") from error
     if (actual := hashlib.sha256(data).hexdigest()) != given.sha256:
         raise IntegrityError(given.path, expected=f"sha256 {given.sha256}", actual=f"sha256 {actual}")
-    if given.format == "tiktoken":
-        tokenizer = from_tiktoken(parse_tiktoken(data, given.path), PATTERNS[given.pattern], [given.bos_token, given.eos_token])
-        data = tokenizer.to_str().encode()
-    else:
-        tokenizer = _parse_tokenizer_json(data, given)
-    _write(output, data, tokenizer, given.bos_token, given.eos_token)
+    if given.format == "tokenizer.json":
+        return data, _parse_tokenizer_json(data, given)
+    tokenizer = from_tiktoken(parse_tiktoken(data, given.path), PATTERNS[given.pattern], [given.bos_token, given.eos_token])
+    return tokenizer.to_str().encode(), tokenizer
+
+
+def vocab_size_of(tokenizer: Tokenizer) -> int:
+    """One more than the largest token id: the rows that an embedding needs."""
+    return 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
 
 
 def _parse_tokenizer_json(data: bytes, given: Given) -> Tokenizer:
@@ -253,6 +262,8 @@ def _parse_tokenizer_json(data: bytes, given: Given) -> Tokenizer:
         tokenizer = Tokenizer.from_str(data.decode())
     except Exception as error:  # the binding raises plain Exception
         raise ConfigError(f"tokenizer.given.path: {given.path} is no tokenizer.json ({error})") from error
+    if tokenizer.truncation is not None or tokenizer.padding is not None:
+        raise ConfigError(f"tokenizer.given.path: {given.path} cuts or pads texts; set its truncation and padding to null")
     for field, token in (("bos_token", given.bos_token), ("eos_token", given.eos_token)):
         if tokenizer.token_to_id(token) is None:
             special = sorted(token.content for token in tokenizer.get_added_tokens_decoder().values())

@@ -53,7 +53,7 @@ class Store:
     uri: str
 
     def __post_init__(self) -> None:
-        if "@" in self.uri.partition("://")[2].partition("/")[0]:
+        if set("@:") & set(self.uri.partition("://")[2].partition("/")[0]):  # no bucket has these in its name; a secret key may hold a "/"
             raise ConfigError("a store URI holds no credentials: give them in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         scheme = self.uri.partition("://")[0] if "://" in self.uri else "file"
         if scheme not in ("file", "s3"):
@@ -206,10 +206,14 @@ class Store:
             try:
                 return action()
             except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+                if self.is_local and isinstance(error, NotADirectoryError) and not self.local_path("").is_dir():
+                    raise ConfigError(f"store {self.uri}: it is not a folder") from error
                 if not self.is_local and (refused := _refusal(error)):  # s3fs says FileNotFoundError when there is no such bucket
                     raise ConfigError(f"store {self.uri}: {refused}; check the bucket and the AWS_* variables") from error
                 raise
             except Exception as error:  # s3fs lets botocore's, aiohttp's and its own errors through
+                if self.is_local and isinstance(error, PermissionError):
+                    raise ConfigError(f"store {self.uri}: {error.strerror}: {error.filename}") from error
                 if self.is_local or _is_precondition_failed(error):
                     raise
                 if refused := _refusal(error):
@@ -224,9 +228,15 @@ TEMPORARY_PREFIX = ".caravan-tmp-"
 
 
 def _temporary_beside(target: Path, data: bytes) -> Path:
-    """Write `data` to a new temporary file in the folder of `target`, so that a rename or link onto it is atomic."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=target.parent)
+    """Write `data` to a new temporary file in the folder of `target`, so that a rename or link onto it is atomic.
+
+    Raises ConfigError when that folder cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=target.parent)
+    except OSError as error:
+        raise ConfigError(f"store: {target.parent} cannot be written: {error.strerror}") from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

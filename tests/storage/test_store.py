@@ -144,7 +144,7 @@ def test_a_store_survives_pickling(store: Store) -> None:
     assert again.read("a") == b"x"
 
 
-@pytest.mark.parametrize("uri", ["s3://user:secret@host/bucket", "file://user@x/y"])
+@pytest.mark.parametrize("uri", ["s3://user:secret@host/bucket", "s3://user:sec/ret@host/bucket", "file://user@x/y"])
 def test_a_uri_holds_no_credentials(uri: str) -> None:
     with pytest.raises(ConfigError, match="no credentials"):
         Store(uri)
@@ -162,6 +162,19 @@ def test_local_paths(uri: str) -> None:
     assert Store(uri).full_path("a/b") == "/data/x/a/b"
     assert Store("s3://bucket/prefix/").full_path("a") == "bucket/prefix/a"
     assert Store("s3://bucket").full_path("") == "bucket"
+
+
+def test_a_store_that_is_no_folder_is_the_users_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    store = Store(str(tmp_path / "file"))
+    for action in (
+        lambda: store.read("a"),
+        lambda: store.exists("a"),
+        lambda: store.write("a", b"x"),
+        lambda: store.put_if_absent("a", b"x"),
+    ):
+        with pytest.raises(ConfigError, match=r"store.*(not a folder|cannot be written)"):
+            action()
 
 
 @pytest.mark.parametrize("action", ["write", "put_if_absent"])
