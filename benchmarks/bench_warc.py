@@ -1,0 +1,143 @@
+"""WARC to kept documents, per second and core, against datatrove's chain of FineWeb's blocks (`datatrove_chain.py`) on the same records.
+
+Ours is the data path of a run with one worker: snapshot, extract, documents, origins, quality (all signals and PII spans), domains and
+select, with their files, checksums and manifests. Left out on our side as on theirs: deduplication, and the training of the domain
+classifier, whose cost does not grow with the crawl. Thresholds are theirs, value for value. Time is the processor's.
+The rate counts the WARC's records, which are the same on both sides; the note says how many documents each kept.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.data_path import LABEL_LINES, PROJECT, Sample, recipe_of, run_path, write_raw
+from benchmarks.figure import Figure
+from flows.perform import make
+from flows.walk import Job
+from pipeline.quality.thresholds import PUBLISHED
+from storage.artifact import Manifest, read_verified
+from storage.store import Store
+
+RECORDS = 900
+PARTITIONS = 4
+ASKED_RATIO = 3.0
+FIXED_STEPS = ("labels", "train", "validate")  # of a classifier: its cost is that of its labels
+DEDUP_REASONS = ("url", "exact", "near", "lines")
+# FineWeb's configuration of datatrove's filters: C4 without the rule on line ends, and the default of 0.01 for repeated lines.
+THRESHOLDS = PUBLISHED.model_dump(exclude={"max_c4_curly_bracket_lines", "min_c4_sentences"}) | {
+    "max_c4_curly_bracket_lines_any_end": 0,
+    "min_c4_sentences_any_end": 5,
+    "max_fineweb_duplicate_char_ratio": 0.01,
+}
+
+
+@dataclass
+class Meter:
+    """Makes the artifacts of a stage in this process and adds up the seconds that are not counted."""
+
+    store: Store
+    raw: Store
+    uncounted_cpu_s: float = 0.0
+    uncounted_wall_s: float = 0.0
+    spent: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, jobs: Sequence[Job]) -> list[Manifest]:
+        """The artifacts of one stage's jobs."""
+        cpu, wall, before = time.process_time(), time.monotonic(), self.uncounted_cpu_s
+        name = jobs[0].stage.name
+        if name == "dedup":
+            made = [make(self.store, self.raw, {}, job) for job in jobs]
+            self._leave_out(cpu, wall)
+        else:
+            here = self._groups if jobs[0].stage.where == "here" else None
+            made = [make(self.store, self.raw, {}, job, here) for job in jobs]
+        self.spent[name] = self.spent.get(name, 0) + time.process_time() - cpu - (self.uncounted_cpu_s - before)
+        return made
+
+    def _groups(self, function: Callable[[Any], Any], groups: Sequence[Any], /) -> Iterator[Any]:
+        step = function.args[1] if isinstance(function, partial) else ""
+        for group in groups:
+            cpu, wall = time.process_time(), time.monotonic()
+            result = function(group)
+            if step in FIXED_STEPS:
+                self._leave_out(cpu, wall)
+            yield result
+
+    def _leave_out(self, cpu: float, wall: float) -> None:
+        self.uncounted_cpu_s += time.process_time() - cpu
+        self.uncounted_wall_s += time.monotonic() - wall
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One side: seconds, documents kept, and where either went."""
+
+    cpu_s: float
+    wall_s: float
+    kept: int
+    detail: str
+
+
+def ours(raw_root: Path, extractor: str) -> Measured:
+    """The path to `select` on the files of `write_raw`."""
+    recipe = recipe_of(PARTITIONS, {"domain": "general", "extractor": extractor}, THRESHOLDS)
+    with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
+        store = Store(folder)
+        meter = Meter(store, Store(str(raw_root)))
+        cpu, wall = time.process_time(), time.monotonic()
+        run = run_path(recipe, raw_root, store, "select", meter)
+        cpu_s, wall_s = time.process_time() - cpu - meter.uncounted_cpu_s, time.monotonic() - wall - meter.uncounted_wall_s
+        funnel = json.loads(read_verified(store, run.need("select"), "funnel.json"))["sources"]["web"]
+    dropped = {reason: cell["documents"] for reason, cell in funnel["dropped"].items()}
+    kept = funnel["kept"]["documents"] + sum(dropped.get(reason, 0) for reason in DEDUP_REASONS)
+    spent = ", ".join(f"{name} {seconds:.2f}" for name, seconds in meter.spent.items() if seconds >= 0.05)
+    return Measured(cpu_s, wall_s, kept, f"{funnel['in']['documents']} documents; CPU s: {spent}")
+
+
+def theirs(raw_root: Path, extractor: str) -> Measured:
+    """datatrove's chain on the same WARC, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.datatrove_chain", str(raw_root / "web"), extractor]
+    done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True)
+    found = json.loads(done.stdout)
+    return Measured(found["cpu_s"], found["wall_s"], found["kept"], ", ".join(f"{k} {v}" for k, v in found["after"].items()))
+
+
+def figures(corpus: Path, seed: int) -> list[Figure]:
+    """Default against default, which is what is asked, and either extractor on both sides."""
+    with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
+        raw_root = Path(folder) / "raw"
+        records = write_raw(corpus, raw_root, Sample(seed, records=RECORDS, lines=LABEL_LINES))
+        ours(
+            raw_root, "resiliparse"
+        )  # imports, models and tables are there once in a worker's life; datatrove's are loaded before its clock
+        mine, peer = dict[str, Measured](), dict[str, Measured]()
+        for extractor in ("resiliparse", "trafilatura"):
+            for name, side, found in (("ours", ours, mine), ("datatrove", theirs, peer)):
+                found[extractor] = side(raw_root, extractor)
+                print(f"      {name}, {extractor}: {records / found[extractor].cpu_s:.1f} records/s/core", flush=True)
+    cases = [("resiliparse", "trafilatura", ASKED_RATIO), ("trafilatura", "trafilatura", None), ("resiliparse", "resiliparse", None)]
+    return [_figure(records, a, mine[a], b, peer[b], asked) for a, b, asked in cases]
+
+
+def _figure(records: int, name: str, mine: Measured, peer_name: str, peer: Measured, asked: float | None) -> Figure:
+    return Figure(
+        name=f"WARC to kept documents, {name}",
+        unit="records/s/core",
+        ours=records / mine.cpu_s,
+        peer=records / peer.cpu_s,
+        peer_name=f"datatrove, {peer_name}",
+        asked=asked,
+        note=(
+            f"{records} records; ours keeps {mine.kept} in {mine.cpu_s:.1f} s CPU, {mine.wall_s:.1f} s wall ({mine.detail}); "
+            f"datatrove keeps {peer.kept} in {peer.cpu_s:.1f} s CPU, {peer.wall_s:.1f} s wall ({peer.detail})"
+        ),
+    )
