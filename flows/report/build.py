@@ -17,12 +17,14 @@ from plotly.offline import get_plotlyjs
 from flows.report import figures
 from flows.report.samples import samples
 from flows.runs import Run
+from pipeline.ingest.documents import read_quarantine
 from storage.artifact import Manifest, read_verified
 from training.config import parameter_count
 from training.mix import mixture, read_plan
 
 TRAINING = ("pretrain", "extend_context", "anneal")
 METRICS = "metrics.jsonl"
+QUARANTINE_ROWS = 50
 
 
 def build_report(run: Run) -> str:
@@ -32,6 +34,7 @@ def build_report(run: Run) -> str:
         "run": run,
         "made_at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         "ingest": _ingest(found),
+        "quarantine": _quarantine(run, found),
         "dedup": found["dedup"].counts if "dedup" in found else None,
         "funnel": _json(run, found.get("select"), "funnel.json"),
         "classifiers": {stage: _json(run, found.get(stage), "validation.json") for stage in ("quality", "domains")},
@@ -64,6 +67,16 @@ def _ingest(found: Mapping[str, Manifest]) -> dict[str, dict[str, int]]:
     """Counts of each source's ingest, by source."""
     sources = {key.partition("/")[2]: manifest for key, manifest in found.items() if key.startswith("documents/")}
     return {source: dict(manifest.counts) for source, manifest in sorted(sources.items())}
+
+
+def _quarantine(run: Run, found: Mapping[str, Manifest]) -> list[dict[str, Any]]:
+    """The first quarantined records of each source: source, file, offset, reason, detail. Raises IntegrityError."""
+    rows = []
+    for key, manifest in sorted(found.items()):
+        if key.startswith("origins/"):
+            table = read_quarantine(run.store, manifest).slice(0, QUARANTINE_ROWS)
+            rows += [{"source": key.partition("/")[2], **row} for row in table.to_pylist()]
+    return rows
 
 
 def _mixtures(run: Run, found: Mapping[str, Manifest]) -> dict[str, list[Any]]:

@@ -40,7 +40,7 @@ from storage.store import Store
 from storage.strict import Strict
 
 NAME = "extract"
-VERSION = 1
+VERSION = 2
 
 PIECE_TEXT_CHARS = 32 << 20
 PIECE_ROWS = 65_536

@@ -1,6 +1,8 @@
 """Reads a directory of files, one file a record: HTML by its extension or its looks, plain text otherwise; gzip and zstd are undone.
 
-The key is the path under the source's root, so a file keeps its name when its content changes. Quarantined: too_large, damaged, truncated.
+The key is the path under the source's root, so a file keeps its name when its content changes. A charset that the recipe gives is a
+promise: bytes that break it are quarantined (wrong_encoding), where a detected one is read leniently; a byte-order mark goes before it.
+Quarantined too: too_large, damaged, truncated.
 Skipped: empty, and not_text for what is no text (a NUL byte in a file that no byte-order mark declares as UTF-16).
 """
 
@@ -16,6 +18,7 @@ from pipeline.ingest.stream import Damaged, Stream
 
 HTML_SUFFIXES = {".html", ".htm", ".xhtml", ".xht"}
 COMPRESSED_SUFFIXES = {".gz", ".zst"}
+MARKS = tuple(mark for mark, _ in BOMS)
 
 
 def read_file(stream: Stream, max_record_bytes: int, *, path: str, root: str, encoding: str | None) -> Iterator[Event]:
@@ -29,11 +32,22 @@ def read_file(stream: Stream, max_record_bytes: int, *, path: str, root: str, en
         yield Bad("too_large", 0, f"more than {max_record_bytes} bytes")
     elif not data.strip():
         yield Skip("empty")
-    elif b"\0" in data and encoding is None and not data.startswith(tuple(mark for mark, _ in BOMS)):
+    elif b"\0" in data and encoding is None and not data.startswith(MARKS):
         yield Skip("not_text")
+    elif encoding is not None and not data.startswith(MARKS) and (problem := _not_in(encoding, data)) is not None:
+        yield Bad("wrong_encoding", problem.start, f"{problem.reason} in {encoding}")
     else:
         key = path.removeprefix(f"{root}/") if root else path
         yield Record(key, 0, 0, None, data, _is_html(path, data), encoding)
+
+
+def _not_in(encoding: str, data: bytes) -> UnicodeDecodeError | None:
+    """Where `data` is not in the charset, or None."""
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError as error:
+        return error
+    return None
 
 
 def _is_html(path: str, data: bytes) -> bool:

@@ -163,6 +163,16 @@ def one_file(data: bytes, path: str = "docs/a/b.txt", encoding: str | None = Non
     return event
 
 
+def test_a_declared_charset_is_a_promise_and_a_detected_one_is_not() -> None:
+    """With `encoding` a byte that is not in it is quarantined at its place; without, the file is read; a byte-order mark goes before."""
+    bad = one_file(b"abc \xff def", encoding="utf-8")
+    assert isinstance(bad, Bad)
+    assert (bad.reason, bad.offset) == ("wrong_encoding", 4)
+    assert isinstance(one_file(b"abc \xff def"), Record)
+    assert isinstance(one_file("abc \u0141".encode(), encoding="utf-8"), Record)
+    assert isinstance(one_file("\ufeffabc".encode("utf-16"), encoding="utf-8"), Record)
+
+
 @pytest.mark.parametrize(
     ("path", "data", "expected"),
     [
