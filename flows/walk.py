@@ -189,6 +189,7 @@ class Walk:
     perform: Perform | None = None
     again: Again | None = None
     visits: list[Visit] = field(default_factory=list)
+    _changed: bool = False  # whether the run points elsewhere than its file says
 
     def __call__(self, stage: Stage, config: BaseModel, inputs: Mapping[str, Artifact], label: str = "") -> Artifact:
         """The artifact of a stage, run if it has to be and may be. `label` tells apart several artifacts of one stage."""
@@ -207,6 +208,7 @@ class Walk:
             self._visited(job, "ran", "", manifest)
         else:
             self._pending(stage, stage.artifact, self._why_listing(stage, listing), asked)
+        self._save()
         return listing
 
     def _why_listing(self, stage: Stage, listing: Listing) -> str:
@@ -235,6 +237,7 @@ class Walk:
                 found[label] = result
         for (label, job), manifest in zip(jobs.items(), self.perform(list(jobs.values())) if self.perform and jobs else (), strict=True):
             found[label] = self._visited(job, "ran", "", manifest)
+        self._save()
         return {label: found[label] for label in configs}
 
     def _look(self, stage: Stage, config: BaseModel, inputs: Mapping[str, Artifact], key: str) -> Manifest | Pending | Job:
@@ -267,11 +270,15 @@ class Walk:
         self.visits.append(visit)
 
     def _visited(self, job: Job, state: State, reason: str, manifest: Manifest) -> Manifest:
-        changed = self.run.point(job.key, manifest)
-        if changed and self.perform is not None:
-            self.run.save()
+        self._changed |= self.run.point(job.key, manifest)
         self.note(Visit(job.key, job.stage.name, state, reason, self.asked.includes(job.stage.name), manifest))
         return manifest
+
+    def _save(self) -> None:
+        """Write the run's file when it points elsewhere than before: once for all artifacts of a stage, of which there may be thousands."""
+        if self._changed and self.perform is not None:
+            self.run.save()
+        self._changed = False
 
     def _pending(self, stage: Stage, key: str, reason: str, asked: bool, root: str = "") -> Pending:
         self.note(Visit(key, stage.name, "stale", reason, asked, None))

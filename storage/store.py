@@ -88,7 +88,9 @@ class Store:
 
     def read(self, path: str) -> bytes:
         """All bytes of `path`."""
-        return bytes(self._try(lambda: self.fs.cat_file(self.full_path(path))))
+        # One request on S3: to fetch pieces at once, s3fs first asks for the size, and where there is no file for a listing too.
+        options = {} if self.is_local else {"max_concurrency": 1}
+        return bytes(self._try(lambda: self.fs.cat_file(self.full_path(path), **options)))
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
         """Bytes `start` (inclusive) to `end` (exclusive) of `path`."""

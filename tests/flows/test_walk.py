@@ -143,3 +143,14 @@ def test_a_run_survives_its_file(store: Store) -> None:
     run: Run = open_run(store, "r")
     assert (run.state, sorted(run.artifacts)) == ("finished", ["dedup", "select"])
     assert isinstance(Pending("dedup", "k", "r", "r"), Pending)
+
+
+def test_the_run_is_written_once_for_all_artifacts_of_a_stage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, saved = open_run(store, "r"), list[int]()
+    monkeypatch.setattr(run, "save", lambda: saved.append(len(run.artifacts)))
+    walk = Walk(store, store, run, Asked(), make(store, []))
+    configs = {name: Config(content=name) for name in ("a", "b", "c")}
+    walk.each(DEDUP, configs, {})
+    assert saved == [3]
+    walk.each(DEDUP, configs, {})  # fresh: nothing new to say
+    assert saved == [3]

@@ -61,6 +61,21 @@ def test_what_is_missing_is_file_not_found(store: Store) -> None:
         store.read_range("no/such", 0, 1)
 
 
+def test_reading_an_object_is_one_request_also_when_it_is_missing(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3_store.write("a", b"x")
+    asked, call = [], s3_store.fs._call_s3
+
+    async def noted(method: str, *arguments: Any, **named: Any) -> Any:
+        asked.append(method)
+        return await call(method, *arguments, **named)
+
+    monkeypatch.setattr(s3_store.fs, "_call_s3", noted)
+    assert s3_store.read("a") == b"x"
+    with pytest.raises(FileNotFoundError):
+        s3_store.read("b")
+    assert asked == ["get_object", "get_object"]
+
+
 def test_remove_takes_away_and_forgives_what_is_not_there(store: Store) -> None:
     store.write("a/b", b"x")
     store.write("a/c/d", b"x")
