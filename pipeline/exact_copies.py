@@ -5,7 +5,8 @@ A shuffle between the steps of a scoring stage, so that memory holds one partiti
     ask      per partition: which groups (ids of their smallest member) have members here that are not the smallest
     wanted   per partition of the smallest members: which of them somebody asks for
     score    per source and partition, by the stage: scores the smallest members, and writes the rows that somebody wants once more
-    fill     per partition: puts the tables together, one row for every document
+    fill     per partition: puts the tables together, one row for every document; what does not follow from the text alone (a verdict on
+             its URL, say) is each document's own
 
 `ask` and `wanted` serve every grouping of the clusters table: select uses them to find the clusters that have more than one member.
 """
@@ -112,13 +113,20 @@ def write_scored(store: Store, output: Output, source: str, part: int, scored: p
             output.table(f"answers/{part_name(part, source)}", answers)
 
 
+def write_own(output: Output, source: str, part: int, own: pa.Table) -> None:
+    """Write, for members that are not the smallest, the columns beside the id that are their own."""
+    output.table(f"own/{part_name(part, source)}", own)
+
+
 @dataclass(frozen=True)
 class FillGroup:
-    """Partition `part` of every source: the tables of its smallest members, and the answers that hold what its other members ask for."""
+    """Partition `part` of every source: the tables of its smallest members, the answers that hold what its other members ask for, and the
+    columns that are the others' own."""
 
     part: int
     scored: tuple[tuple[str, FileEntry], ...]
     answers: tuple[FileEntry, ...]
+    own: dict[str, FileEntry]
 
 
 def fill_step(store: Store, inputs: Mapping[str, Manifest]) -> Step:
@@ -127,11 +135,11 @@ def fill_step(store: Store, inputs: Mapping[str, Manifest]) -> Step:
 
 
 def _plan_fill(partitions: int, results: Results) -> list[FillGroup]:
-    scored, answers = _by_part(results["score"], "scored/", partitions), _by_part(results["score"], "answers/", partitions)
+    scored, answers, own = (_by_part(results["score"], prefix, partitions) for prefix in ("scored/", "answers/", "own/"))
     groups = []
     for part, asked in enumerate(results["ask"]):
         wanted = [entry for other, _, _ in asked.note for _, entry in answers[other]]
-        groups.append(FillGroup(part, tuple(scored[part]), tuple(wanted)))
+        groups.append(FillGroup(part, tuple(scored[part]), tuple(wanted), dict(own[part])))
     return groups
 
 
@@ -159,7 +167,10 @@ def _fill(store: Store, clusters: Manifest, group: FillGroup, output: Output) ->
         answers.append(table.filter(pc.is_in(table["id"], value_set=value_set)))
     for source, entry in group.scored:
         scored = parse_table(read_entry(store, root, entry), entry.name)
-        output.table(part_name(group.part, source), _rows_for_all(needed[source], pa.concat_tables([scored, *answers])))
+        rows = _rows_for_all(needed[source], pa.concat_tables([scored, *answers]))
+        if source in group.own:
+            rows = _with_own(rows, parse_table(read_entry(store, root, group.own[source]), group.own[source].name))
+        output.table(part_name(group.part, source), rows)
 
 
 def _rows_for_all(clusters: pa.Table, rows: pa.Table) -> pa.Table:
@@ -168,3 +179,13 @@ def _rows_for_all(clusters: pa.Table, rows: pa.Table) -> pa.Table:
     assert places.null_count == 0, "a document's smallest equal was not scored"
     taken = rows.take(places)
     return taken.set_column(0, rows.schema.field(0), clusters["id"])
+
+
+def _with_own(rows: pa.Table, own: pa.Table) -> pa.Table:
+    """`rows` with the columns of `own` for the documents that it names."""
+    places = pc.index_in(rows["id"], value_set=own["id"])
+    for name in own.column_names[1:]:
+        at = rows.schema.get_field_index(name)
+        values = pc.if_else(pc.is_null(places), rows[name], own[name].take(places))
+        rows = rows.set_column(at, rows.schema.field(at), values)
+    return rows

@@ -76,6 +76,9 @@ _EXCEPTIONS = {
     },
     **{chunk: (chunk,) for chunk in (*_ABBREVIATIONS, "and/or")},
 }
+_LONGEST_EXCEPTION = max(map(len, _EXCEPTIONS))
+_LONGEST_SUFFIX = 4  # km/h
+_SUFFIX_WINDOW = 64 + 2  # a suffix begins in the last 64 characters, and looks two characters back
 _REMEMBERED_CHUNKS = 1 << 18
 
 
@@ -105,25 +108,38 @@ def words(text: str) -> list[str]:
 
 
 def _tokenize_chunk(chunk: str) -> Iterator[str]:
+    """The tokens of a chunk. What is left of it is `start` to `stop`: cutting it at each affix would take quadratic time."""
     tail: list[str] = []
-    while chunk and chunk not in _EXCEPTIONS:
-        if prefix := _PREFIX.match(chunk):
+    start, stop = 0, len(chunk)
+    while start < stop and not _is_exception(chunk, start, stop):
+        if prefix := _PREFIX.match(chunk, start, stop):
             yield prefix[0]
-            chunk = chunk[prefix.end() :]
-            if not chunk or chunk in _EXCEPTIONS:
+            start = prefix.end()
+            if start == stop or _is_exception(chunk, start, stop):
                 break
-        if suffix := _SUFFIX.search(chunk, max(0, len(chunk) - 64)):
-            if suffix.start() > 0:
-                tail.append(suffix[0])
-                chunk = chunk[: suffix.start()]
+        if suffix := _suffix(chunk[max(start, stop - _SUFFIX_WINDOW) : stop]):
+            if stop - len(suffix) > start:
+                tail.append(suffix)
+                stop -= len(suffix)
                 continue
-            yield chunk
-            chunk = ""
+            yield suffix
+            start = stop
         elif prefix is None:
             break
-    if chunk:
-        yield from _tokenize_core(chunk)
+    if start < stop:
+        yield from _tokenize_core(chunk[start:stop])
     yield from reversed(tail)
+
+
+def _suffix(end: str) -> str:
+    """The longest suffix that the end of a chunk has, "" for none."""
+    dots = len(end) - len(end.rstrip("."))  # the one suffix that may be long
+    found = _SUFFIX.search(end, max(0, len(end) - min(64, max(dots, _LONGEST_SUFFIX))))
+    return found[0] if found else ""
+
+
+def _is_exception(chunk: str, start: int, stop: int) -> bool:
+    return stop - start <= _LONGEST_EXCEPTION and chunk[start:stop] in _EXCEPTIONS
 
 
 def _tokenize_core(core: str) -> Iterator[str]:

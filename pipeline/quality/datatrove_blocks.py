@@ -2,6 +2,7 @@
 
 A block gets Caravan's word tokenizer as `language`, unless the recipe names one, so that spaCy is not needed. FineWebQualityFilter
 gets the paper's `char_duplicates_ratio`, 0.1 (datatrove has 0.01). An empty text is dropped unasked (Gopher's filters divide by zero).
+URLFilter keeps what has no URL (it would fail) and uses the list of suffixes that tldextract brings.
 Refused: what is no filter, what depends on the order of documents or on chance (SamplerFilter), what takes code (LambdaFilter), and
 SingleBloomFilter, which drops nearly everything.
 """
@@ -15,18 +16,24 @@ from typing import Any
 
 from datatrove.data import Document
 from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
+from datatrove.pipeline.filters.url_filter import URLFilter
 from datatrove.utils.word_tokenizers import WordTokenizer
+from tldextract import TLDExtract
 
 from pipeline.quality.config import DatatroveFilter
 from pipeline.quality.sentences import sentence_spans
 from pipeline.words import words
-from storage.errors import ConfigError
+from storage.errors import CaravanError, ConfigError
 
 REFUSED = {
     "SingleBloomFilter": "it drops nearly every document (1,999 of 2,000 unique ones)",
     "SamplerFilter": "its verdict depends on chance and on the order of documents",
     "LambdaFilter": "it takes code, which has no stable identity",
     "BaseFilter": "it is abstract",
+}
+REFUSED_ARGUMENTS = {
+    "exclusion_writer": "it would write outside the stage; dropped documents are in samples.json",
+    "keep_fraction": "its verdict would depend on chance and on the order of documents",  # C4BadWordsFilter
 }
 OVERRIDES: dict[str, dict[str, Any]] = {"FineWebQualityFilter": {"char_duplicates_ratio": 0.1}}
 
@@ -74,8 +81,9 @@ def block_class(wanted: DatatroveFilter) -> type[BaseFilter]:
         inspect.signature(found).bind(**wanted.kwargs)
     except TypeError as error:
         raise ConfigError(f"{where}.kwargs: {error}; {class_name} takes {list(inspect.signature(found).parameters)}") from error
-    if "exclusion_writer" in wanted.kwargs:
-        raise ConfigError(f"{where}.kwargs: exclusion_writer would write outside the stage; dropped documents are in samples.json")
+    for name, why in REFUSED_ARGUMENTS.items():
+        if wanted.kwargs.get(name):
+            raise ConfigError(f"{where}.kwargs: {name} is refused: {why}")
     return found
 
 
@@ -86,14 +94,25 @@ def build(wanted: DatatroveFilter) -> BaseFilter:
     if "language" in inspect.signature(found).parameters:
         kwargs.setdefault("language", tokenizer())
     try:
-        return found(**kwargs)
+        block = found(**kwargs)
     except Exception as error:
         raise ConfigError(f"quality.datatrove_filters[{wanted.name}]: {found.__name__} cannot be made: {error}") from error
+    if isinstance(block, URLFilter):  # its own would ask the network for a newer list of suffixes, and results would change with it
+        block.tldextractor = TLDExtract(suffix_list_urls=())
+    return block
 
 
 def verdict(block: BaseFilter, *, text: str, document: str, url: str | None, language: str, language_probability: float) -> int:
-    """1 where the block keeps the document, else 0. The document it sees is its own copy: blocks may change its text."""
+    """1 where the block keeps the document, else 0. The document it sees is its own copy: blocks may change its text.
+
+    URLFilter keeps what has no URL. Raises CaravanError, naming block and document, when the block fails.
+    """
     if not text.strip():
         return 0
+    if url is None and isinstance(block, URLFilter):
+        return 1
     metadata = {"url": url or "", "language": language, "language_score": language_probability}
-    return int(bool(get_filter_result(block.filter(Document(text=text, id=document, metadata=metadata)))[0]))
+    try:
+        return int(bool(get_filter_result(block.filter(Document(text=text, id=document, metadata=metadata)))[0]))
+    except Exception as error:  # blocks raise what they like
+        raise CaravanError(f"{type(block).__name__} failed on document {document}: {type(error).__name__}: {error}") from error

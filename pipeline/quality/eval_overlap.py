@@ -67,7 +67,7 @@ def task_texts(path: str, data: bytes, fields: tuple[str, ...] | None, where: st
         if not stem.endswith((".jsonl", ".json")):
             yield text
             return
-        records = [json.loads(line) for line in text.splitlines() if line.strip()] if stem.endswith(".jsonl") else [json.loads(text)]
+        records = [json.loads(line) for line in text.split("\n") if line.strip()] if stem.endswith(".jsonl") else [json.loads(text)]
     except ValueError as error:
         raise ConfigError(f"{where}: {path} cannot be read: {error}") from error
     if stem.endswith(".json") and isinstance(records[0], list):

@@ -3,8 +3,10 @@
 Kinds: `email`, `ipv4`, `ipv6`. Addresses that name no one are left: private, loopback, link-local, documentation and other
 non-global ranges. So are what only look like addresses: version and section numbers (`v1.2.3.4`, `version 1.2.3.4`, `Firefox/1.2.3.4`,
 `Section 1.2.3.4`, five numbers), octets with leading zeros. IPv6 is taken in 2000::/3 alone, where hosts live, so that
-`a::b` of C++ is none.
+`a::b` of C++ is none. Only ASCII letters and digits join an address: text without spaces (Chinese, Japanese) may stand right beside it.
 """
+
+# ruff: noqa: RUF001 - the full-width colon is meant
 
 from __future__ import annotations
 
@@ -13,16 +15,16 @@ import re
 from typing import NamedTuple
 
 _EMAIL = re.compile(
-    r"(?<![\w.!#$%&'*+/=?^`{|}~-])[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}){0,8}"
+    r"(?<![A-Za-z0-9_.!#$%&'*+/=?^`{|}~-])[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}){0,8}"
     r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z][A-Za-z0-9-]{0,61}[A-Za-z0-9]"
 )
-_IPV4 = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?![\w-]|\.[0-9])")
+_IPV4 = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?![A-Za-z0-9_-]|\.[0-9])")
 # No look-behind in the patterns above: it would cost the fast search for their first digit.
-_WORD_BEFORE = re.compile(r"[\w.:-]\Z")
-_IPV6 = re.compile(r"[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
+_WORD_BEFORE = re.compile(r"[A-Za-z0-9_.-]\Z")
+_IPV6 = re.compile(r"[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![A-Za-z0-9_:])")
 _VERSION_BEFORE = re.compile(
     r"(?:\b(?:v|ver|version|versions|release|rev|revision|build|update|patch|firmware|kernel|driver|section|sections|sec|chapter|part"
-    r"|article|clause|paragraph|figure|fig|table|theorem|lemma|definition|appendix)\b[.:]?\s{0,2}|§\s{0,2}|[A-Za-z]/)\Z",
+    r"|article|clause|paragraph|figure|fig|table|theorem|lemma|definition|appendix)\b[.:]?\s{0,2}|§\s{0,2}|[A-Za-z]/|(?:版本?|バージョン|버전)[:：]?\s{0,2})\Z",
     re.IGNORECASE,
 )
 _LOOK_BACK_CHARS = 16
@@ -41,7 +43,11 @@ def pii_spans(text: str) -> list[Pii]:
     found = [(*match.span(), "email") for match in _EMAIL.finditer(text)] if "@" in text else []
     found += [(*match.span(), "ipv4") for match in _IPV4.finditer(text) if _is_address(match) and not _is_version(text, match.start())]
     if ":" in text:
-        found += [(*match.span(), "ipv6") for match in _IPV6.finditer(text) if _is_address(match) and not _is_version(text, match.start())]
+        found += [
+            (*match.span(), "ipv6")
+            for match in _IPV6.finditer(text)
+            if _is_address(match) and text[match.start() - 1 : match.start()] != ":" and not _is_version(text, match.start())
+        ]
     return _in_bytes(text, sorted(found)) if found else []
 
 

@@ -18,6 +18,7 @@ from pipeline.quality.dirty_words import WordList, count_matches
 from pipeline.quality.eval_overlap import batches, overlaps
 from pipeline.quality.pii import pii_spans
 from pipeline.quality.view import FUNCTION_WORD, View, ratio, view
+from pipeline.words import words
 from storage.tables import ID
 
 COUNTS = (*gopher.COUNTS, *c4.COUNTS)
@@ -34,6 +35,12 @@ def score(view: View) -> dict[str, float]:
         **fineweb.signals(view),
         "stop_word_ratio": ratio(view.count(FUNCTION_WORD), len(view.words)),
     }
+
+
+def beyond_text(config: Config) -> tuple[str, ...]:
+    """Signals that depend on more than the text, on its language or URL: documents of equal text do not share them. RULE 14."""
+    words = ("dirty_words", "dirty_word_ratio") if config.dirty_words else ()
+    return (*words, *(f"datatrove_{item.name}" for item in config.datatrove_filters))
 
 
 def signals_schema(config: Config) -> pa.Schema:
@@ -83,6 +90,12 @@ class Scorer:
             columns["eval_overlap"] = [count for batch in texts for count in overlaps(batch, self.task_ngrams).tolist()]
         return pa.table(columns, schema=schema)
 
+    def own_table(self, documents: pa.Table) -> pa.Table:
+        """The ids of documents and their `beyond_text` signals, in their order."""
+        schema = signals_schema(self.config)
+        rows = [{"id": row["id"], **self._own_signals(row, len(words(row["text"])))} for row in documents.to_pylist()]
+        return pa.Table.from_pylist(rows, schema=pa.schema([schema.field(name) for name in ("id", *beyond_text(self.config))]))
+
     def _signals(self, row: Mapping[str, Any], seen: View) -> dict[str, Any]:
         text = seen.text
         values: dict[str, Any] = {
@@ -91,9 +104,13 @@ class Scorer:
             "text_size_bytes": len(text.encode()),
             "pii": [span._asdict() for span in pii_spans(text)],
         }
+        return values | self._own_signals(row, len(seen.words))
+
+    def _own_signals(self, row: Mapping[str, Any], n_words: int) -> dict[str, Any]:
+        values = dict[str, Any]()
         if self.dirty_words is not None:
-            values["dirty_words"] = count_matches(text, self.dirty_words.get(row["language"]))
-            values["dirty_word_ratio"] = ratio(values["dirty_words"], len(seen.words))
+            values["dirty_words"] = count_matches(row["text"], self.dirty_words.get(row["language"]))
+            values["dirty_word_ratio"] = ratio(values["dirty_words"], n_words)
         for name, block in self.blocks.items():
             values[name] = verdict(
                 block, **{k: row[k] for k in ("text", "url", "language", "language_probability")}, document=row["id"].hex()

@@ -28,7 +28,8 @@ _ABBREVIATIONS = (
 )
 _NOT_ABBREVIATED = "".join(rf"(?<!\b{word}\.)" for word in _ABBREVIATIONS)
 _TERMINAL = ".!?…։؟۔܀܁܂߹।॥၊။።፧፨᙮‼‽⁇⁈⁉⸮。﹖﹗！．？｡"  # noqa: RUF001
-_END = re.compile(rf"[{re.escape(_TERMINAL)}]{_NOT_ABBREVIATED}(?<!\b[A-Z]\.)[^\w\s]*\s+[^\w\s]*(?=\w)|[。！？｡](?=\w)")  # noqa: RUF001
+# At most 64 marks behind the first: without a bound, a long run of them takes quadratic time.
+_END = re.compile(rf"[{re.escape(_TERMINAL)}]{_NOT_ABBREVIATED}(?<!\b[A-Z]\.)[^\w\s]{{0,64}}\s+[^\w\s]*(?=\w)|[。！？｡](?=\w)")  # noqa: RUF001
 
 
 def sentence_count(text: str) -> int:

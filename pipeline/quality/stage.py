@@ -29,20 +29,20 @@ from pipeline.classifier_steps import (
     validation_texts,
 )
 from pipeline.documents import read_beside, read_documents
-from pipeline.exact_copies import ask_steps, fill_step, wanted_files, write_scored
+from pipeline.exact_copies import ask_steps, fill_step, wanted_files, write_own, write_scored
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.quality.classifier import POSITIVE, auc, line_of, quality_classifier, scores
 from pipeline.quality.config import Config, DatatroveFilter, QualityClassifier, resolve_files
 from pipeline.quality.datatrove_blocks import block_class, build
 from pipeline.quality.dirty_words import read_lists
 from pipeline.quality.eval_overlap import task_ngrams
-from pipeline.quality.score import Scorer
+from pipeline.quality.score import Scorer, beyond_text
 from pipeline.quality.view import FUNCTION_WORD, ratio, view
 from storage.artifact import FileEntry, Manifest, read_entry
 from storage.store import Store
 
 NAME = "quality"
-VERSION = 1
+VERSION = 2
 __all__ = ["NAME", "VERSION", "Config", "check_config", "resolve_files", "run"]
 
 
@@ -108,13 +108,15 @@ def _score(store: Store, raw: Store, config: Config, inputs: Mapping[str, Manife
     documents = read_documents(store, inputs[f"documents.{group.source}"], group.part, columns)
     clusters = read_beside(store, inputs["clusters"], group.source, group.part, documents["id"], ["cluster_id", "exact_id"])
     smallest = pc.equal(clusters["exact_id"], clusters["id"])
-    documents, cluster_ids = documents.filter(smallest), clusters["cluster_id"].filter(smallest).to_pylist()
+    others, cluster_ids = documents.filter(pc.invert(smallest)), clusters["cluster_id"].filter(smallest).to_pylist()
     scorer = _scorer(store, raw, config, output.attempt.root, group)
-    table = scorer.table(documents)
+    table = scorer.table(documents.filter(smallest))
     if group.trained is not None:
         trained = trained_clusters(store, output.attempt.root, group.trained.clusters)
         table = without_scores(table, [name in trained for name in cluster_ids])
     write_scored(store, output, group.source, group.part, table, group.wanted)
+    if beyond_text(config) and others.num_rows:
+        write_own(output, group.source, group.part, scorer.own_table(others))
     output.counts["scored"] += table.num_rows
 
 

@@ -61,6 +61,12 @@ def test_each_fineweb_rule_drops_just_beyond_its_threshold(threshold: str, value
     assert keep(fineweb.signals(view(fails)), thresholds) == threshold.split("_", 1)[1]
 
 
+def test_a_long_run_of_marks_takes_linear_time() -> None:
+    """No search from every mark of a run to its end."""
+    assert sentence_count("Wait" + "!" * 200_000) == sentence_count("Wait") == 1
+    assert sentence_count("Wait" + "." * 200_000 + " What") == 2
+
+
 def test_sentences_end_before_the_next_word() -> None:
     """Titles, initials and numbers end none; punctuation between two words belongs to the sentence before; spans cover the text."""
     text = 'Dr. J. Smith paid 3.50 francs. "Really?" he said! Yes…'

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pipeline.quality.config import Config, DatatroveFilter
 from pipeline.quality.datatrove_blocks import block_class, build, tokenizer, verdict
-from storage.errors import ConfigError
+from storage.errors import CaravanError, ConfigError
 
 FILTERS = "datatrove.pipeline.filters."
 KNOWN: dict[str, Any] = {"document": "", "language": "en", "language_probability": 1.0}
@@ -28,6 +28,7 @@ KNOWN: dict[str, Any] = {"document": "", "language": "en", "language_probability
         (f"{FILTERS}regex_filter.RegexFilter", {}, "missing a required argument: 'regex_exp'"),
         (f"{FILTERS}regex_filter.RegexFilter", {"regex_exp": "x", "speed": 3}, "unexpected keyword argument 'speed'"),
         (f"{FILTERS}regex_filter.RegexFilter", {"regex_exp": "x", "exclusion_writer": "y"}, "exclusion_writer"),
+        (f"{FILTERS}c4_filters.C4BadWordsFilter", {"keep_fraction": 0.1}, "keep_fraction is refused: its verdict would depend on chance"),
     ],
 )
 def test_what_is_no_usable_filter_is_refused_by_name(block: str, kwargs: dict[str, Any], message: str) -> None:
@@ -64,3 +65,22 @@ def test_a_verdict_is_one_or_zero_and_an_empty_text_is_dropped_unasked() -> None
     assert [verdict(block, text=text, url=None, **KNOWN) for text in ("open", "a secret", "", " \n")] == [1, 0, 0, 0]
     gopher = build(DatatroveFilter(name="g", block=f"{FILTERS}gopher_quality_filter.GopherQualityFilter"))
     assert verdict(gopher, text="", url=None, **KNOWN) == 0
+
+
+@pytest.mark.filterwarnings("ignore:The 'registered_domain' property is deprecated:DeprecationWarning")
+def test_url_filter_keeps_what_has_no_url_and_asks_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """datatrove's fails without a URL, and its tldextract would fetch a list of suffixes that changes."""
+    wanted = DatatroveFilter(
+        name="u", block=f"{FILTERS}url_filter.URLFilter", kwargs={"use_integrated_lists": False, "extra_domains": ["bad.org"]}
+    )
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it asks the network"))
+    block = build(wanted)
+    urls = ("http://www.bad.org/x", "http://good.org/x", None)
+    assert [verdict(block, text="x", url=url, **KNOWN) for url in urls] == [0, 1, 1]
+
+
+def test_a_block_that_fails_is_named_with_the_document() -> None:
+    """C4's lists have no such language, and its filter raises a bare ValueError."""
+    block = build(DatatroveFilter(name="c", block=f"{FILTERS}c4_filters.C4BadWordsFilter"))
+    with pytest.raises(CaravanError, match="C4BadWordsFilter failed on document 0a: ValueError"):
+        verdict(block, text="x", url=None, document="0a", language="xx", language_probability=1.0)

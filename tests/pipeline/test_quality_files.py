@@ -50,6 +50,12 @@ def test_files_must_be_looked_up_and_unchanged(tmp_path: Path) -> None:
         read_lists(raw, config.dirty_words)
 
 
+def test_only_line_feeds_end_the_lines_of_a_task_file() -> None:
+    """JSON may hold other separators of lines in a string as they are."""
+    data = "\n".join(json.dumps({"q": f"a\u2028b\x85{n}"}, ensure_ascii=False) for n in range(2)).encode()
+    assert list(task_texts("t.jsonl", data, None, "here")) == ["a\u2028b\x850", "a\u2028b\x851"]
+
+
 def test_lists_go_by_the_language_of_their_names(tmp_path: Path) -> None:
     """Variants of a language join; a damaged file is the recipe's fault."""
     raw = raw_with(tmp_path, {"l/en.txt": b"zut\n\n", "l/fr.txt": b"flute\n", "l/fr-CA.txt": b"crotte\n"})

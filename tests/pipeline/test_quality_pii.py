@@ -1,5 +1,7 @@
 """Addresses: what is one, what only looks like one, and spans in UTF-8 bytes."""
 
+# ruff: noqa: RUF001 - text of many scripts is what is tested
+
 from __future__ import annotations
 
 import pytest
@@ -28,6 +30,9 @@ def found(text: str) -> list[tuple[str, str]]:
         ("version 1.2.3.4, v8.8.8.8, Release 8.8.4.4, Firefox/8.8.8.8, Section 8.8.8.8, § 8.8.8.8", []),
         ("8.8.8.8.8 and 8.8.8.888 and 08.8.8.8 and x8.8.8.8 and 8.8.8.8-rc1", []),
         ("see 2a00:1450:4001:82a::200e now", [("ipv6", "2a00:1450:4001:82a::200e")]),
+        ("联系邮箱admin@example.cn。地址2606:4700::1111です", [("email", "admin@example.cn"), ("ipv6", "2606:4700::1111")]),
+        ("服务器8.8.8.8的地址 IP:8.8.4.4", [("ipv4", "8.8.8.8"), ("ipv4", "8.8.4.4")]),
+        ("版本8.8.8.8, バージョン：8.8.4.4, ver8.8.8.8", []),
         ("2001:db8::1 is for documentation, fe80::1 is local, 12:30:45 is a time, a::b is C++, 2024:01:02", []),
     ],
 )

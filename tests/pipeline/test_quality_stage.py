@@ -77,14 +77,14 @@ def test_every_document_has_a_row_beside_it_with_all_signals(tmp_path: Path) -> 
         assert read_table(store, quality, name).schema == signals_schema(Config())
 
 
-def test_the_bytes_are_those_of_version_1(tmp_path: Path) -> None:
+def test_the_bytes_are_those_of_this_version(tmp_path: Path) -> None:
     """RULE 12: another digest means other output: bump VERSION, then change the digest here."""
     docs = [
         Doc("a", "The cat and the dog. They have eyes...\n- to see\n\n- to see\n" * 3),
         Doc("b", "Write to ann@example.org or 8.8.8.8 {now}."),
     ]
     _, quality = score_all(tmp_path, docs, Config())
-    assert (VERSION, quality.digest) == (1, "249d6a309f56338779bb6e87912d2e059679a8abf1ceb9764ae261d30226cca8")
+    assert (VERSION, quality.digest) == (2, "249d6a309f56338779bb6e87912d2e059679a8abf1ceb9764ae261d30226cca8")
 
 
 def test_equal_texts_are_scored_once_and_share_the_row(tmp_path: Path) -> None:
@@ -99,6 +99,36 @@ def test_equal_texts_are_scored_once_and_share_the_row(tmp_path: Path) -> None:
         first = {**rows[next(other.key for other in docs if other.text == doc.text)]}
         first.pop("id")
         assert row == first
+
+
+@pytest.mark.filterwarnings("ignore:The 'registered_domain' property is deprecated:DeprecationWarning")
+def test_what_depends_on_more_than_the_text_is_each_documents_own(tmp_path: Path) -> None:
+    """RULE 14 covers signals of the text alone: copies at another URL or in another language have verdicts and dirty words of their own."""
+    raw = Store(str(tmp_path / "raw"))
+    raw.write("lists/de.txt", b"zut\n")
+    url_filter = DatatroveFilter(
+        name="url",
+        block="datatrove.pipeline.filters.url_filter.URLFilter",
+        kwargs={"use_integrated_lists": False, "extra_domains": ["bad.org"]},
+    )
+    config = resolve_files(
+        Config(dirty_words=(RawFiles(path="lists/*.txt"),), datatrove_filters=(url_filter,)),
+        lambda glob: [(info.path, hashlib.sha256(raw.read(info.path)).hexdigest()) for info in raw.glob(glob)],
+    )
+    docs = [
+        Doc(f"{source}{n}", "zut alors", source=source, url=f"http://{host}.org/{n}", language=language)
+        for source, language in (("web", "fr"), ("books", "de"))
+        for n in range(12)
+        for host in (("bad", "good")[n % 2],)
+    ]
+    store, quality = score_all(tmp_path, docs, config)
+    rows = rows_by_key(store, quality, docs)
+    assert quality.counts["scored"] == 1
+    for doc in docs:
+        assert doc.url is not None
+        expected = (int("good" in doc.url), int(doc.language == "de"), 0.5 if doc.language == "de" else 0.0)
+        assert tuple(rows[doc.key][name] for name in ("datatrove_url", "dirty_words", "dirty_word_ratio")) == expected
+        assert rows[doc.key]["gopher_word_count"] == 2
 
 
 def test_word_lists_tasks_and_blocks_become_signals(tmp_path: Path) -> None:

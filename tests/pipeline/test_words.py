@@ -42,6 +42,13 @@ def test_words_lose_no_character(text: str) -> None:
     assert words(text) == tokens
 
 
+@pytest.mark.parametrize("mark", ["_", "😀", "=", '"', "'s", "."])
+def test_a_long_run_of_marks_takes_linear_time(mark: str) -> None:
+    """A rule or a row of emoji without a space, 200,000 characters: each affix that is cut off costs the same."""
+    text = mark * (200_000 // len(mark))
+    assert "".join(words(text)) == text
+
+
 def test_remembered_chunks_are_bounded_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full memory of chunks is emptied, and tokens stay the same."""
     monkeypatch.setattr(module, "_REMEMBERED_CHUNKS", 3)
