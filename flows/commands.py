@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from flows.driver import Plan, nothing_to_do, open_old_run, open_plan, survey
+from flows.driver import Plan, check_asked, nothing_to_do, open_old_run, open_plan, survey
 from flows.runs import open_run
 from flows.show import asked_stages, status_table
 from flows.terminal import console
@@ -38,12 +38,14 @@ def run_command(
     asked = asked_for(first, last, only, force)
     plan = open_plan(recipe, execution, name)
     before = open_run(plan.store, plan.run.name)
-    walk = survey(plan, asked)
+    walk = check_asked(plan, asked)
     stale = asked_stages(walk.visits)
     if dry_run:
         console.print(status_table([visit for visit in walk.visits if visit.asked]))
-        report = " report" if asked.includes("report") and (stale or not before.report_is_fresh) else ""
-        console.print(f"would run: {' '.join(stale)}{report}" if stale or report else "fresh: nothing would run")
+        report = ["report"] if asked.includes("report") and (stale or force or not before.report_is_fresh) else []
+        console.print(f"would run: {' '.join([*stale, *report])}" if stale or report else "fresh: nothing would run")
+        if force and (again := asked_stages(walk.visits, "fresh")):
+            console.print(f"would execute again and compare: {' '.join(again)}")
         return
     if nothing_to_do(plan, walk, before):
         console.print(f"fresh: nothing to do ({', '.join(dict.fromkeys(v.stage for v in walk.visits if v.asked))})")

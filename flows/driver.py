@@ -71,6 +71,25 @@ def survey(plan: Plan, asked: Asked) -> Walk:
     return walk
 
 
+def check_asked(plan: Plan, asked: Asked) -> Walk:
+    """What is asked for, looked at before any work; the walk that looked.
+
+    Raises ConfigError when a stage that would run is not in the recipe or the execution, or its inputs are stale and not asked for.
+    """
+    walk = survey(plan, asked)
+    visited = {visit.stage for visit in walk.visits}
+    if asked.first == asked.last and asked.first not in {*visited, "report"}:
+        raise ConfigError(f"--only {asked.first}: the recipe has no such stage; of training it has {', '.join(plan.recipe.stages)}")
+    stale = [visit for visit in walk.visits if visit.state == "stale"]
+    for stage in plan.recipe.stages:
+        if any(visit.stage == stage and visit.asked for visit in stale):
+            plan.execution.place(stage)
+    for visit in stale:
+        if asked.first == "report":
+            raise ConfigError(f"report: its input {visit.key} is stale ({visit.reason}); run it too: --from {visit.stage}")
+    return walk
+
+
 def nothing_to_do(plan: Plan, walk: Walk, before: Run) -> bool:
     """Whether all that is asked for is there, and the run says so already. `before`: the run as it is in the store."""
     if walk.asked.force or any(visit.asked and visit.state == "stale" for visit in walk.visits):

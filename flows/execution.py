@@ -78,7 +78,9 @@ class Execution(Strict):
     def place(self, stage: TrainingStage) -> Place:
         """How a training stage runs. Raises ConfigError when this file does not say."""
         if stage not in self.training:
-            raise ConfigError(f"execution.training has no {stage}: it says how {', '.join(self.training) or 'nothing'} runs")
+            raise ConfigError(
+                f"execution.training has no {stage}: it says how {', '.join(self.training) or 'nothing'} runs; add it, or end before: --to"
+            )
         return self.training[stage]
 
 

@@ -48,7 +48,7 @@ def _artifacts(store: Store, used: set[tuple[str, str]]) -> Iterator[Garbage]:
             root = f"artifacts/{stage}/{fingerprint}"
             files = tuple(store.list_files(root))
             if (stage, fingerprint) not in used:
-                yield Garbage(root, "no run refers to it", files)
+                yield Garbage(root, _why_unused(store, stage, fingerprint), files)
                 continue
             manifest = find(store, stage, fingerprint)
             if manifest is None:
@@ -57,6 +57,14 @@ def _artifacts(store: Store, used: set[tuple[str, str]]) -> Iterator[Garbage]:
             rest = tuple(file for file in files if file.path not in wanted and not _says_who_wrote(file.path, root))
             if rest:
                 yield Garbage(root, "left by attempts, group records and step checkpoints", rest)
+
+
+def _why_unused(store: Store, stage: str, fingerprint: str) -> str:
+    """A run points at what is finished only, so what an interrupted one would go on from looks unused: say so before it is lost."""
+    steps = [int(name) for name in store.list_dirs(f"artifacts/{stage}/{fingerprint}/steps") if name.isdigit()]
+    if find(store, stage, fingerprint) is not None or not steps:
+        return "no run refers to it"
+    return f"unfinished: a run of its recipe would go on from step {max(steps):,}"
 
 
 def _says_who_wrote(path: str, root: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.runs import Run
+from pipeline.dedup.url import UrlConfig, normalize_url
 from pipeline.documents import (
     Edit,
     apply_edits,
@@ -18,7 +19,7 @@ from pipeline.documents import (
 )
 from pipeline.ingest.documents import QUARANTINE_FILE
 from storage.artifact import Manifest
-from storage.errors import ConfigError
+from storage.errors import ConfigError, IntegrityError
 from storage.tables import read_table
 from storage.token_shards import TokenStream, stream_names
 from training.mix import order_of, read_plan
@@ -102,16 +103,21 @@ def find_document(run: Run, text: str) -> Place:
 
 
 def documents_of_url(run: Run, url: str) -> list[Place]:
-    """Every document whose URL is `url`, over all sources. Raises ConfigError when there is none."""
-    found = []
+    """Every document of the page `url`, over all sources: equal as written or as deduplication normalises. Raises ConfigError for none."""
+    config = UrlConfig(**run.recipe.get("dedup", {}).get("url", {}))
+    asked, found = normalize_url(url, config), []
     for source, documents in _documents(run).items():
         for part in range(parts_of(documents)):
             table = read_documents(run.store, documents, part, ["id", "url"])
             rows = enumerate(zip(table.column("id").to_pylist(), table.column("url").to_pylist(), strict=True))
-            found += [Place(id, source, part, row) for row, (id, value) in rows if value == url]
+            found += [Place(id, source, part, row) for row, (id, value) in rows if value and _is_page(value, url, asked, config)]
     if not found:
-        raise ConfigError(f"run {run.name} has no document with the URL {url}")
+        raise ConfigError(f"run {run.name} has no document with the URL {url}" + (f" (normalised: {asked})" if asked else ""))
     return found
+
+
+def _is_page(value: str, url: str, normalised: str | None, config: UrlConfig) -> bool:
+    return value == url or (normalised is not None and normalize_url(value, config) == normalised)
 
 
 def _documents(run: Run) -> dict[str, Manifest]:
@@ -129,15 +135,19 @@ def _quarantined(run: Run, low: bytes, high: bytes) -> Iterator[str]:
 
 
 def explain(run: Run, place: Place) -> dict[str, Any]:
-    """Everything known of a document, by the stage that found it out; a stage that has not run is left out."""
+    """Everything known of a document, by the stage that found it out.
+
+    A stage that has not run is left out; one that ran on other documents of its source than the run has now is None.
+    """
     document = read_documents(run.store, _documents(run)[place.source], place.part).slice(place.row, 1).to_pylist()[0]
     facts: dict[str, Any] = {"document": document, "origins": _origins(run, place)}
     for stage in ("dedup", "quality", "domains", "select"):
         if (manifest := run.manifest(stage)) is not None:
             facts[stage] = _row(run, manifest, part_name(place.part, place.source), place)
-    if (clusters := run.manifest("dedup")) is not None:
-        facts["dedup"]["lines"] = _row(run, clusters, f"spans/{part_name(place.part, place.source)}", place)["lines"]
-    if "select" in facts:
+    if facts.get("dedup"):
+        lines = _row(run, run.need("dedup"), f"spans/{part_name(place.part, place.source)}", place)
+        facts["dedup"]["lines"] = lines and lines["lines"]
+    if facts.get("select"):
         edits = [Edit(**edit) for edit in facts["select"]["edits"]]
         facts["edited_text"] = apply_edits(document["text"], edits)
     if run.manifest("tokenize") is not None:
@@ -146,8 +156,13 @@ def explain(run: Run, place: Place) -> dict[str, Any]:
     return facts
 
 
-def _row(run: Run, manifest: Manifest, name: str, place: Place) -> dict[str, Any]:
+def _row(run: Run, manifest: Manifest, name: str, place: Place) -> dict[str, Any] | None:
+    """The document's row of a table, or None where the table was made of other documents: a place holds only if the ids agree (RULE 5)."""
+    if manifest.payload["inputs"].get(f"documents.{place.source}") != _documents(run)[place.source].digest:
+        return None
     row: dict[str, Any] = read_table(run.store, manifest, name).slice(place.row, 1).to_pylist()[0]
+    if row["id"] != place.id:
+        raise IntegrityError(f"{manifest.root}/{name}", expected=f"{place.id.hex()} in row {place.row}", actual=row["id"].hex())
     return row
 
 

@@ -6,31 +6,36 @@ Parameters are names and paths alone: they lie in clear in Prefect's database.
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, runtime
 from pydantic import Field
 
 from flows.data_to_checkpoint import data_to_checkpoint
-from flows.driver import Plan, open_plan, resolved
+from flows.driver import Plan, check_asked, open_plan, resolved
 from flows.perform import Performer
 from flows.show import stage_line, summary_markdown
 from flows.stages import dask_cluster, publish_markdown, run_task
 from flows.terminal import console
-from flows.walk import Asked, StageName, Visit, Walk
+from flows.walk import STAGES, Asked, StageName, Visit, Walk
 from flows.workers import PRELOAD, PRELOAD_S3, Workers
 
 RecipeName = Annotated[str, Field(min_length=1, description="recipe file, or the name of one in flows/recipes")]
 ExecutionName = Annotated[str, Field(min_length=1, description="execution file, or the name of one in flows/execution")]
 RunName = Annotated[
-    str | None, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$", description="name of the run; the recipe's when not given")
+    str | None,
+    # digits first: Rich takes `[a-z…` for markup, and Prefect's command line would print the refusal without it
+    Field(pattern=r"^[0-9a-zA-Z][0-9a-zA-Z._-]{0,99}$", description="name of the run; the recipe's when not given"),
 ]
 
 
 def _run_name() -> str:
-    parameters: dict[str, Any] = runtime.flow_run.parameters
-    stage = parameters.get("stage")
-    return f"{stage or 'path'} of {parameters.get('run') or parameters['recipe']}"
+    """What a list of runs shows: `path of demo`, `mix to pretrain of demo`, `select of demo`."""
+    given: dict[str, Any] = runtime.flow_run.parameters
+    first, last = given.get("from_stage", STAGES[0]), given.get("to_stage", STAGES[-1])
+    part = "path" if (first, last) == (STAGES[0], STAGES[-1]) else first if first == last else f"{first} to {last}"
+    return f"{given.get('stage') or part} of {given.get('run') or Path(given['recipe']).stem}"
 
 
 @flow(name="data-to-checkpoint", flow_run_name=_run_name, validate_parameters=True, persist_result=False)
@@ -60,6 +65,7 @@ def one_stage(
 
 def run_plan(plan: Plan, asked: Asked) -> Walk:
     """Run what is asked for, inside a flow. The run's file says how it went, also when it fails or is cancelled."""
+    check_asked(plan, asked)
     plan.run.begin(resolved(plan.recipe), resolved(plan.execution), str(runtime.flow_run.id or ""))
     log = plan.run.work_dir(plan.execution.work_dir) / "workers.log"
     try:
@@ -86,7 +92,7 @@ def finish(plan: Plan, walk: Walk) -> None:
     for key in plan.run.artifacts.keys() - keys:
         del plan.run.artifacts[key]
     complete = not any(visit.state == "stale" for visit in walk.visits)
-    if complete and walk.asked.includes("report") and not plan.run.report_is_fresh:
+    if complete and walk.asked.includes("report") and (walk.asked.force or not plan.run.report_is_fresh):
         plan.run.end("finished")  # the page shows how the run ended
         run_task("report", "report", lambda: write_report(plan))
     plan.run.end("finished" if complete else "partial")
@@ -110,5 +116,5 @@ class Announced(Walk):
     def note(self, visit: Visit) -> None:
         """Print a line about a visit, and what a person wants to see of some stages."""
         super().note(visit)
-        for line in stage_line(visit, self.store):
+        for line in stage_line(visit, self.run):
             console.print(line)

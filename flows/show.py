@@ -12,15 +12,16 @@ from rich.text import Text
 from flows.garbage import Garbage
 from flows.lineage import FedDocument, Seen, Tokens
 from flows.runs import Run
-from flows.walk import STAGES, Visit
+from flows.walk import STAGES, State, Visit
+from pipeline.select.funnel import render_funnel
 from storage.artifact import Manifest, read_verified
-from storage.store import Store
+from training.mix import MixtureRow, mixture, read_plan
 
 MARKS = {"fresh": "[dim]·[/]", "ran": "[green]✓[/]", "again": "[green]=[/]", "stale": "[yellow]○[/]"}
 MAX_COUNTS = 4
 
 
-def stage_line(visit: Visit, store: Store) -> Iterator[Any]:
+def stage_line(visit: Visit, run: Run) -> Iterator[Any]:
     """Lines about one visit of a run that goes on; nothing for one that was there already or that nobody asked for."""
     if (
         visit.state == "ran" and visit.manifest is not None and visit.manifest.stage != "extract"
@@ -29,7 +30,9 @@ def stage_line(visit: Visit, store: Store) -> Iterator[Any]:
         took = f"  [dim]{seconds:.1f} s[/]" if isinstance(seconds, int | float) else ""
         yield f"{MARKS['ran']} {visit.key}  {counts_text(visit.manifest)}{took}"
         if visit.stage == "select":
-            yield from selection_lines(store, visit.manifest)
+            yield from selection_lines(run, visit.manifest)
+        if visit.stage == "mix":
+            yield mixture_table(mixture(read_plan(run.store, visit.manifest)))
 
 
 def counts_text(manifest: Manifest) -> str:
@@ -38,20 +41,24 @@ def counts_text(manifest: Manifest) -> str:
     return ", ".join(f"{value:,} {name}" for name, value in plain[:MAX_COUNTS])
 
 
-def selection_lines(store: Store, selection: Manifest) -> Iterator[Any]:
-    """The funnel of the selection and the mixture that it makes possible, as select wrote them."""
-    funnel = json.loads(read_verified(store, selection, "funnel.json"))
-    table = _rows("funnel", ("source", "in", "kept", "dropped, by the first reason"))
-    for name, row in funnel["sources"].items():
-        dropped = ", ".join(f"{reason} {count['documents']:,}" for reason, count in row["dropped"].items())
-        table.add_row(name, f"{row['in']['documents']:,}", f"{row['kept']['documents']:,}", dropped or "none")
-    yield table
-    table = _rows("mixture that is possible", ("component", "documents", "bytes", "share of bytes"))
-    for name, row in funnel["components"].items():
-        table.add_row(name, f"{row['documents']:,}", f"{row['size_bytes']:,}", f"{row['share']:.1%}")
-    yield table
-    for warning in funnel.get("warnings", ()):
-        yield Text(f"warning: {warning}", style="yellow")
+def selection_lines(run: Run, selection: Manifest) -> list[Any]:
+    """The funnel of the selection and the mixture that it makes possible, its tokens estimated from the run's newest shards (RULE 20)."""
+    funnel = json.loads(read_verified(run.store, selection, "funnel.json"))
+    shards, rate = run.manifest("tokenize"), None
+    if shards is not None:
+        rows = json.loads(read_verified(run.store, shards, "counts.json"))["train"].values()
+        size_bytes = sum(row["bytes"] for row in rows)
+        rate = sum(row["tokens"] for row in rows) / size_bytes if size_bytes else None
+    return list(render_funnel(funnel, rate))
+
+
+def mixture_table(rows: Sequence[MixtureRow]) -> Table:
+    """A training stage's mixture by tokens: what was asked, what there is, what it takes, and how often it goes through it."""
+    table = _rows("", ("component", "target", "realised", "tokens available", "tokens taken", "epochs"))
+    for row in rows:
+        shares = (f"{row.target_share:.2%}", f"{row.realised_share:.2%}")
+        table.add_row(row.component, *shares, f"{row.available_tokens:,}", f"{row.realised_tokens:,}", f"{row.epochs:.2f}")
+    return table
 
 
 def status_table(visits: Sequence[Visit]) -> Table:
@@ -91,9 +98,9 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def asked_stages(visits: Sequence[Visit]) -> list[str]:
-    """Names of the stages that would run, in order."""
-    names = {visit.stage for visit in visits if visit.asked and visit.state == "stale"}
+def asked_stages(visits: Sequence[Visit], state: State = "stale") -> list[str]:
+    """Names of the stages that are asked for and stand so, in order: stale ones would run, fresh ones would with --force."""
+    names = {visit.stage for visit in visits if visit.asked and visit.state == state and (visit.stage, state) != ("snapshot", "fresh")}
     return [stage for stage in STAGES if stage in names]
 
 
@@ -107,8 +114,8 @@ def explanation(facts: Mapping[str, Any], run: Run) -> Iterator[Any]:
         yield _section("origin", {k: v for k, v in origin.items() if k != "id"})
     for stage in ("dedup", "quality", "domains", "select"):
         if stage in facts:
-            row = {k: v.hex() if isinstance(v, bytes) else v for k, v in facts[stage].items() if k != "id" and v is not None}
-            yield _section(stage, row)
+            row = facts[stage] if facts[stage] is not None else {"stale": "it ran on other documents of this source: caravan run"}
+            yield _section(stage, {k: v.hex() if isinstance(v, bytes) else v for k, v in row.items() if k != "id" and v is not None})
     if "tokens" in facts:
         tokens = facts["tokens"]
         yield _section("tokens", vars(tokens) if tokens else {"kept": False})

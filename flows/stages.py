@@ -23,6 +23,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
+from flows.recipe import TRAINING_STAGES
 from flows.terminal import progress_of
 from flows.walk import STAGES
 from flows.workers import Workers
@@ -63,9 +64,12 @@ def stage_task(stage: str, title: str, work: Work) -> list[Manifest]:
     return manifests
 
 
-# One per stage, so that each has its name in the interface and can be told apart in the API.
+# One per stage, so that each has its name in the interface and can be told apart in the API. Training has its launcher's attempts.
 TASKS: dict[str, Task[[str, str, Work], list[Manifest]]] = {
-    name: stage_task.with_options(name=name, description=f"The stage {name} of the path.") for name in STAGES
+    name: stage_task.with_options(
+        name=name, description=f"The stage {name} of the path.", retries=0 if name in TRAINING_STAGES else len(RETRY_DELAYS_S)
+    )
+    for name in STAGES
 }
 
 

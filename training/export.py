@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, processors
 
 from storage.artifact import Attempt, FileEntry, Manifest, find, identity, read_verified
 from storage.checkpoints import load_into, tensor_names, verify_checkpoint
@@ -22,7 +23,7 @@ from storage.store import Store
 from training.config import ExportConfig, parameter_count
 
 NAME = "export"
-VERSION = 1
+VERSION = 2
 COPY_CHUNK_BYTES = 8 << 20
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -118,7 +119,7 @@ def run(*, store: Store, config: Config, inputs: Mapping[str, Manifest], info: M
         expected = f"a model of {parameter_count(config.model):,} parameters"
         raise IntegrityError(inputs["checkpoint"].root, expected=expected, actual=f"{n_parameters:,}")
     special = json.loads(read_verified(store, inputs["tokenizer"], "special_tokens.json"))
-    tokenizer = read_verified(store, inputs["tokenizer"], "tokenizer.json")
+    tokenizer = beginning_with_bos(read_verified(store, inputs["tokenizer"], "tokenizer.json"), special["bos_token"])
     ids = {"bos": int(special["bos_id"]), "eos": int(special["eos_id"])}
     generation = {
         "do_sample": True,
@@ -145,6 +146,20 @@ def run(*, store: Store, config: Config, inputs: Mapping[str, Manifest], info: M
     ):
         _write(attempt, entries, name, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode())
     return attempt.publish(payload, entries, counts={"parameters": n_parameters}, info=dict(info or {}))
+
+
+def beginning_with_bos(data: bytes, bos_token: str) -> bytes:
+    """The tokenizer.json whose encoding is BOS and the text's tokens, as documents began in training.
+
+    Those bytes, where it does so already; a given one may add nothing (GPT-2's), or an end that would stop a prompt.
+    """
+    tokenizer = Tokenizer.from_str(data.decode())
+    bos_id, text = tokenizer.token_to_id(bos_token), "The river 42"
+    if tokenizer.encode(text).ids == [bos_id, *tokenizer.encode(text, add_special_tokens=False).ids]:
+        return data
+    single, pair = f"{bos_token} $A", f"{bos_token} $A {bos_token}:1 $B:1"
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=[(bos_token, bos_id)])
+    return tokenizer.to_str().encode()
 
 
 def _write(attempt: Attempt, entries: list[FileEntry], name: str, data: bytes) -> None:

@@ -51,7 +51,7 @@ class Trainer:
 def train(trainer: Trainer, batches: Iterable[Batch], stop: Event) -> int:
     """Run the optimizer steps that `batches` holds, saving checkpoints on the way; returns the steps done since the stage began.
 
-    Ends early, with a checkpoint, when `stop` is set on any rank. Raises FloatingPointError when the loss is not finite.
+    Ends early, with a checkpoint, when `stop` is set on any rank. Raises FloatingPointError when loss or gradient is not finite.
     """
     config, n_steps, done = trainer.spec.training, trainer.order.n_steps, 0
     interval, keep = trainer.spec.execution.checkpoint_interval_steps, {*config.averaged_steps, n_steps}
@@ -66,8 +66,11 @@ def train(trainer: Trainer, batches: Iterable[Batch], stop: Event) -> int:
 
             global_loss, stopping = agree(loss, stop.is_set(), trainer.meshes)
             step_log.write(batch, loss=global_loss, rate=rate, norm=float(norm))
-            if not math.isfinite(global_loss):
-                raise FloatingPointError(f"{trainer.spec.stage}: the loss of step {batch.step:,} is {global_loss}")
+            if not math.isfinite(global_loss) or not math.isfinite(norm):  # before a checkpoint holds weights that are not numbers
+                raise FloatingPointError(
+                    f"{trainer.spec.stage}: the loss of step {batch.step:,} is {global_loss}, its gradient's norm {float(norm)};"
+                    f" learning rate {rate:.3g}"
+                )
 
             done = batch.step + 1
             if stopping or done in keep or done % interval == 0:

@@ -18,7 +18,8 @@ import torch
 from training.config import ModelConfig, parameter_count
 
 # Dense bfloat16 peak, FLOP/s, from the vendors' data sheets (the sparse figures are twice these), by what the device's name holds.
-PEAK_BF16_FLOPS = (("H100 PCIe", 756e12), ("H100", 989e12), ("H200", 989e12), ("A100", 312e12))
+# The first that fits counts; None: the name holds another chip's (an NVL runs slower, a MIG slice is a part of one).
+PEAK_BF16_FLOPS = (("NVL", None), ("MIG", None), ("H100 PCIe", 756e12), ("H100", 989e12), ("H200", 989e12), ("A100", 312e12))
 
 
 def flops_per_token(model: ModelConfig, seq_len: int) -> tuple[float, float]:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from io import StringIO
+from unittest import mock
+
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from benchmarks.proofs.counters import balances, losing_a_row
 from flows.cli import app
-from flows.driver import Plan, nothing_to_do, survey
+from flows.driver import Plan, check_asked, nothing_to_do, survey
 from flows.garbage import find_garbage
-from flows.lineage import TRAINING, documents_of_step, explain, find_document, locate, order_in, seen_by
+from flows.lineage import TRAINING, documents_of_step, documents_of_url, explain, find_document, locate, order_in, seen_by
 from flows.prefect_flows import one_stage
 from flows.runs import open_run
+from flows.show import explanation, stage_line
 from flows.walk import STAGES, Asked
+from pipeline.documents import read_documents
 from storage.artifact import Manifest
 from storage.errors import ConfigError, IntegrityError
 
@@ -57,6 +66,57 @@ def test_explain_knows_every_stage(finished: Plan) -> None:
     place = locate(finished.run, document)
     assert place is not None
     assert place.split == "train"
+
+
+def test_explain_takes_no_row_that_was_made_of_other_documents(finished: Plan) -> None:
+    """RULE 5: a table's row belongs to a document by its place only while both were made of the same documents."""
+    place = find_document(finished.run, documents_of_step(finished.run, "pretrain", 0)[0].id.hex())
+    newer = {source: replace(manifest, digest="0" * 64) for source, manifest in finished.run.manifests("documents").items()}
+    with mock.patch("flows.lineage._documents", return_value=newer):
+        facts = explain(finished.run, place)
+        assert [facts[stage] for stage in ("dedup", "quality", "domains", "select")] == [None] * 4
+        assert facts["document"]["id"] == place.id
+        list(explanation(facts, finished.run))
+
+
+def test_a_url_is_found_as_written_and_as_deduplication_reads_it(finished: Plan) -> None:
+    """Case of the host, the scheme, a fragment and tracking parameters do not hide a page."""
+    documents = finished.run.manifests("documents")["pages"]
+    url = read_documents(finished.store, documents, 0, ["url"]).column("url")[0].as_py()
+    asked = [url, url.replace("://", "://".upper()).upper()[:8] + url[8:] + "#top", url + ("&" if "?" in url else "?") + "utm_source=x"]
+    found = [[place.id for place in documents_of_url(finished.run, each)] for each in asked]
+    assert found[0]
+    assert found == [found[0]] * 3
+    with pytest.raises(ConfigError, match="no document with the URL nowhere"):
+        documents_of_url(finished.run, "nowhere")
+
+
+def test_what_cannot_run_is_refused_before_any_work(finished: Plan) -> None:
+    """A stage without a place in the execution, one the recipe leaves out, a report of stale artifacts. What is fresh needs no place."""
+    placeless = replace(finished, execution=finished.execution.model_copy(update={"training": {}}))
+    check_asked(placeless, Asked())
+    pretrain = finished.recipe.pretrain.model_copy(update={"seed": 9})
+    changed = finished.recipe.model_copy(update={"pretrain": pretrain})
+    with pytest.raises(ConfigError, match=r"execution\.training has no pretrain"):
+        check_asked(replace(placeless, recipe=changed), Asked())
+    check_asked(replace(placeless, recipe=changed), Asked(last="mix"))
+    with pytest.raises(ConfigError, match=r"report: its input pretrain is stale \(pretrain\.training\.seed: 0 → 9\)"):
+        check_asked(replace(finished, recipe=changed), Asked("report", "report"))
+    with pytest.raises(ConfigError, match="--only anneal: the recipe has no such stage"):
+        check_asked(replace(finished, recipe=finished.recipe.model_copy(update={"anneal": None})), Asked("anneal", "anneal"))
+
+
+def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(finished: Plan) -> None:
+    """A recipe with a given tokenizer cannot know its size; the ids would be an index error on some rank, hours later."""
+    model = finished.recipe.model.model_copy(update={"vocab_size": 599})
+    with pytest.raises(ConfigError, match=r"model\.vocab_size: 599 is less than the 600 tokens of the tokenizer"):
+        survey(replace(finished, recipe=finished.recipe.model_copy(update={"model": model})), Asked())
+
+
+def test_a_dry_run_says_what_force_would_do(finished: Plan) -> None:
+    """Fresh stages are executed again with it, so a dry run must not say that nothing would run."""
+    output = CliRunner().invoke(app, ["run", "--recipe", "test", "--execution", "test", "--only", "select", "--force", "--dry-run"]).output
+    assert "would execute again and compare: select" in output
 
 
 def test_an_id_that_is_none_and_one_that_is_many_are_refused(finished: Plan) -> None:
@@ -115,3 +175,28 @@ def test_every_artifact_says_how_long_it_took(finished: Plan) -> None:
     """RULE 8: timings are in the manifest, whoever made it; the report draws them."""
     without = [key for key in finished.run.artifacts if "wall_s" not in finished.run.need(key).info and not key.startswith("snapshot")]
     assert without == []
+
+
+def test_counters_of_every_stage_close_and_a_lost_record_opens_them(finished: Plan) -> None:
+    """Counted again from the tables, raw files included; a row less in one of them shows at its stage and at those that read it."""
+    found = list(balances(finished.run))
+    assert [str(balance) for balance in found if not balance.closes] == []
+    stages = {balance.stage.split(",")[0].split(" ")[0] for balance in found}
+    assert stages == {"read", "ingest", "origins", "dedup", "quality", "domains", "select", "tokenize", "mix"}
+    lost = list(balances(finished.run, losing_a_row(finished.run.need("documents/pages"))))
+    assert {"ingest pages", "select"} <= {balance.stage for balance in lost if not balance.closes}
+    assert "ingest essays" not in {balance.stage for balance in lost if not balance.closes}
+
+
+def test_the_funnel_and_the_mixtures_are_printed(finished: Plan) -> None:
+    """RULE 20: reasons with their sources, tokens as measured on the run's shards; RULE 29: target, available, realised, epochs."""
+    visits = {visit.key: replace(visit, state="ran") for visit in survey(finished, Asked()).visits}
+    console = Console(width=140, record=True, file=StringIO())
+    for key in ("select", "mix/pretrain"):
+        for part in stage_line(visits[key], finished.run):
+            console.print(part)
+    text = console.export_text()
+    assert "measured on the newest shards" in text
+    assert re.search(r"near +\d+ .*pages \d+", text)
+    assert re.search(r"component +target +realised +tokens available +tokens taken +epochs", text)
+    assert re.search(r"general +50\.00% +50\.\d+%", text)

@@ -205,6 +205,12 @@ def test_a_given_tokenizer_json_is_kept_byte_for_byte(tmp_path: Path) -> None:
     manifest = train_tokenizer.run(store=store, config=given_config(data, **fields), inputs={}, raw=raw)
     assert tokenizer_bytes(store, manifest) == data
     assert load_tokenizer(store, manifest)[1:] == (260, 265, 266)
+    cutting = Tokenizer.from_str(data.decode())
+    cutting.enable_truncation(8)  # as sentence encoders ship theirs: every document would end after 8 tokens
+    raw.write("given", cutting.to_str().encode())
+    with pytest.raises(ConfigError, match="given cuts or pads texts"):
+        train_tokenizer.run(store=store, config=given_config(cutting.to_str().encode(), **fields), inputs={}, raw=raw)
+    raw.write("given", data)
     with pytest.raises(ConfigError, match=r"given\.eos_token: given has no token '<eos>'; its added tokens are </s>, <s>"):
         train_tokenizer.run(store=store, config=given_config(data, **fields | {"eos_token": "<eos>"}), inputs={}, raw=raw)
 

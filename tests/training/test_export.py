@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from storage.errors import IntegrityError
 from storage.store import Store
-from tests.training.artifacts import bos_id, checkpoint_artifact, tokenizer_artifact
+from tests.training.artifacts import BOS, EOS, bos_id, checkpoint_artifact, tokenizer_artifact
 from training.config import LLAMA3_405B, ModelConfig
-from training.export import Config, download, hugging_face_name, plan_files, run
+from training.export import Config, beginning_with_bos, download, hugging_face_name, plan_files, run
 
 MODEL = ModelConfig(n_layers=3, dim=64, ffn_dim=96, n_heads=4, n_kv_heads=2, vocab_size=304)
 
@@ -39,6 +40,19 @@ def test_transformers_gives_the_same_logits_and_generates(tmp_path: Path, max_fi
     assert (ours - theirs).abs().max() < 1e-4
     generated = loaded.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False)
     assert generated.shape[1] > ids.shape[1]
+
+
+def test_every_tokenizer_begins_a_text_as_training_began_documents(tmp_path: Path) -> None:
+    """One that puts BOS first keeps its bytes; GPT-2's adds nothing, BERT's an end: `generate` and the harness need BOS alone."""
+    _, tokenizer = tokenizer_artifact(Store(str(tmp_path)))
+    kept = tokenizer.to_str().encode()
+    assert beginning_with_bos(kept, BOS) == kept
+    plain = tokenizer.encode("a fox", add_special_tokens=False).ids
+    ends = [(token, tokenizer.token_to_id(token)) for token in (BOS, EOS)]
+    for processor in (processors.ByteLevel(), processors.TemplateProcessing(single=f"{BOS} $A {EOS}", special_tokens=ends)):
+        tokenizer.post_processor = processor
+        begun = Tokenizer.from_str(beginning_with_bos(tokenizer.to_str().encode(), BOS).decode())
+        assert begun.encode("a fox").ids == [ends[0][1], *plain]
 
 
 def test_a_checkpoint_of_another_size_is_refused(tmp_path: Path) -> None:

@@ -176,6 +176,17 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
         train(stage)
 
 
+def test_a_gradient_that_is_not_finite_stops_training_before_it_is_saved(tmp_path: Path) -> None:
+    """The loss of that step is still finite, the weights after it are not: a checkpoint of them would poison every resume."""
+    stage = StageUnderTest(tmp_path)
+    with (
+        mock.patch("training.loop.clip_gradients", return_value=torch.tensor(float("inf"))),
+        pytest.raises(FloatingPointError, match=r"pretrain: the loss of step 0 is .*, its gradient's norm inf"),
+    ):
+        train(stage, checkpoint_interval_steps=1)
+    assert list(stage.store.list_files("artifacts/pretrain")) == []
+
+
 def test_a_plan_for_another_schedule_is_refused(tmp_path: Path) -> None:
     """The plan and the spec must agree on stage and phases."""
     stage = StageUnderTest(tmp_path)

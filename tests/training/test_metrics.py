@@ -37,7 +37,8 @@ def test_published_utilisation_of_h100() -> None:
 
 def test_an_unknown_chip_has_no_utilisation() -> None:
     """None rather than another chip's figure; a CPU too."""
-    assert peak_of_chip("NVIDIA GeForce RTX 9090") is None
+    for name in ("NVIDIA GeForce RTX 9090", "NVIDIA H100 NVL", "NVIDIA H100 80GB HBM3 MIG 1g.10gb"):
+        assert peak_of_chip(name) is None
     assert peak_flops(torch.device("cpu"), torch.bfloat16) is None
     assert mfu(LLAMA3_405B, 8_192, 1e6, 1, None) == {"mfu_full": None, "mfu_causal": None}
 
