@@ -20,8 +20,6 @@ from pipeline.ingest import documents as ingest
 from pipeline.ingest import extract
 from pipeline.snapshot import Listing
 from pipeline.tokenize_documents import Config as TokenizeConfig
-from storage.artifact import Manifest
-from storage.errors import ConfigError
 from storage.store import Store
 
 # name on the command line, module that makes it, where it runs
@@ -56,12 +54,6 @@ class Do(Protocol):
     def look(self, stage: Stage, recipe: Recipe) -> Listing: ...
 
 
-def check_vocabulary(recipe: Recipe, tokenizer: Artifact) -> None:
-    """Raises ConfigError when the model has no row for some of the tokenizer's ids. A given tokenizer's size is known once it is read."""
-    if isinstance(tokenizer, Manifest) and (size := tokenizer.counts["vocab_size"]) > recipe.model.vocab_size:
-        raise ConfigError(f"model.vocab_size: {recipe.model.vocab_size:,} is less than the {size:,} tokens of the tokenizer")
-
-
 def data_to_checkpoint(recipe: Recipe, do: Do) -> None:
     """Ask for every artifact of the path, in order."""
     check_given_tokenizer(recipe.tokenizer.given, recipe.model, do.raw)
@@ -86,7 +78,6 @@ def data_to_checkpoint(recipe: Recipe, do: Do) -> None:
 
     chosen = {**documents, "selection": selection}
     tokenizer = do(TRAIN_TOKENIZER, recipe.tokenizer, {} if recipe.tokenizer.given else chosen)
-    check_vocabulary(recipe, tokenizer)
     tokens = do(TOKENIZE, TokenizeConfig(), {**chosen, "tokenizer": tokenizer})
     tasks = do(BUILD_TASKS, recipe.tasks, chosen)
 
