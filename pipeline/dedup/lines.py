@@ -2,7 +2,7 @@
 
 A line is what stands between two line feeds; it counts without white space at its ends and with runs of white space inside as one
 space, case and punctuation kept. Blank lines and lines shorter than `min_characters` never count and never go. A line that occurs in
-more than `max_occurrences` clusters of any one bucket is removed wherever documents of that language have it, in every bucket, cluster
+more than `max_occurrences` clusters of any one bucket is removed everywhere: in every bucket, of whatever language, in every cluster
 member and position.
 
 Source: Llama 3 (2024), section 3.1.1, "lines that appeared more than 6 times in each bucket of 30M documents". Deviation: occurrences are
@@ -21,7 +21,7 @@ from pipeline.dedup.shuffle import U64, Records, sort_records, starts_of
 from pipeline.documents import keyed_fraction
 from storage.strict import Strict
 
-LINE = np.dtype([("key", "<u8"), ("bucket", "<u8"), ("cluster", "<u8")])  # language and line, bucket, half of the cluster's id
+LINE = np.dtype([("key", "<u8"), ("bucket", "<u8"), ("cluster", "<u8")])  # line, bucket, half of the cluster's id
 _BUCKET_KEY = "line bucket"
 
 
@@ -33,21 +33,20 @@ class LinesConfig(Strict):
     min_characters: int = Field(1, ge=1, description="shorter lines are never removed, Unicode characters without white space at the ends")
 
 
-def line_keys(text: str, language: str, config: LinesConfig) -> list[int | None]:
-    """A 64-bit key of (language, line) for each line of a text, in the order of `text.split("\\n")`; None for lines that never count."""
-    least, prefix = config.min_characters, language + "\0"
+def line_keys(text: str, config: LinesConfig) -> list[int | None]:
+    """A 64-bit key of each line of a text, in the order of `text.split("\\n")`; None for lines that never count."""
     folded = [" ".join(line.split()) for line in text.split("\n")]
-    return [_key(prefix + line) if len(line) >= least else None for line in folded]
+    return [_key(line) if len(line) >= config.min_characters else None for line in folded]
 
 
 def _key(line: str) -> int:
     return int.from_bytes(hashlib.blake2b(line.encode(), digest_size=8).digest(), "little")
 
 
-def bucket_of(document: bytes, documents_of_language: int, config: LinesConfig) -> int:
-    """The bucket of a document among those of its language: a hash of its id, spread evenly over as many buckets as the language fills."""
+def bucket_of(document: bytes, language: str, documents_of_language: int, config: LinesConfig) -> int:
+    """A 64-bit key of the bucket of a document: one of its language, by a hash of its id, of as many as the language fills."""
     buckets = max(1, -(-documents_of_language // config.bucket_documents))
-    return int(keyed_fraction(_BUCKET_KEY, document) * buckets)
+    return _key(f"{language} {int(keyed_fraction(_BUCKET_KEY, document) * buckets)}")
 
 
 def frequent(lines: Records, config: LinesConfig) -> U64:

@@ -57,7 +57,7 @@ from storage.strict import Strict
 from storage.tables import parse_table
 
 NAME = "dedup"
-VERSION = 1
+VERSION = 2
 
 KEY = np.dtype([("key_hi", "<u8"), ("key_lo", "<u8"), ("hi", "<u8"), ("lo", "<u8")])  # hash of a text or URL, document
 FREQUENT = np.dtype([("key", "<u8")])  # key of a line
@@ -274,8 +274,8 @@ def _line_counts(job: Job, group: tuple[int, dict[str, int], dict[str, tuple[str
         clusters = parse_table(read_entry(job.store, root, entry), entry.name, ["cluster_id"])
         cluster, _ = split_ids(clusters.column("cluster_id"))
         for i, (document, text, language) in enumerate(zip(*(column.to_pylist() for column in documents.columns), strict=True)):
-            keys = {key for key in line_keys(text, language, job.config.lines) if key is not None}
-            bucket = bucket_of(document, languages[language], job.config.lines)
+            keys = {key for key in line_keys(text, job.config.lines) if key is not None}
+            bucket = bucket_of(document, language, languages[language], job.config.lines)
             lines = np.fromiter(keys, np.uint64, len(keys))
             found.append(records(LINE, key=lines, bucket=np.full(len(keys), bucket), cluster=np.full(len(keys), cluster[i])))
     distinct = unique_records(np.concatenate(found), "key", "bucket", "cluster")
@@ -307,9 +307,8 @@ def _spans(job: Job, group: tuple[int, tuple[Sections, ...]], output: Output) ->
             table = read_documents(job.store, documents, part, ["id"])
             found: list[list[tuple[int, int]]] = [[] for _ in range(len(table))]
         else:
-            table = read_documents(job.store, documents, part, ["id", "text", "language"])
-            texts = zip(table.column("text").to_pylist(), table.column("language").to_pylist(), strict=True)
-            found = [_spans_of(text, language, keys, job.config.lines) for text, language in texts]
+            table = read_documents(job.store, documents, part, ["id", "text"])
+            found = [_spans_of(text, keys, job.config.lines) for text in table.column("text").to_pylist()]
         rows = [[{"start": start, "end": end} for start, end in document] for document in found]
         output.table(
             f"spans/{part_name(part, name)}",
@@ -319,8 +318,8 @@ def _spans(job: Job, group: tuple[int, tuple[Sections, ...]], output: Output) ->
         output.counts["repeated_line_bytes"] += sum(end - start for document in found for start, end in document)
 
 
-def _spans_of(text: str, language: str, keys: set[int], config: LinesConfig) -> list[tuple[int, int]]:
-    removed = [key in keys for key in line_keys(text, language, config)]
+def _spans_of(text: str, keys: set[int], config: LinesConfig) -> list[tuple[int, int]]:
+    removed = [key in keys for key in line_keys(text, config)]
     return spans(text.encode(), removed) if any(removed) else []
 
 
