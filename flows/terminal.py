@@ -12,7 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 LINE_INTERVAL_S = 10.0
 
-console = Console(highlight=False, soft_wrap=True)
+LOG_WIDTH = 140  # characters: a file does not say how wide it will be read, and Rich's 80 breaks tables
+
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 Report = Callable[[int, int], None]
 

@@ -167,7 +167,7 @@ def render_funnel(funnel: Mapping[str, Any], tokens_per_byte: float | None) -> l
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right")
     return table
@@ -184,12 +184,14 @@ def _sources_table(funnel: Mapping[str, Any]) -> Table:
 
 
 def _reasons_table(funnel: Mapping[str, Any]) -> Table:
-    table = _table("Dropped by reason", "reason", "documents", "%", "bytes", "sources")
+    table = _table("Dropped by reason", "reason", "documents", "%", "bytes")
+    table.add_column("by source", overflow="fold")
     dropped, documents = funnel["total"]["dropped"], funnel["total"]["in"]["documents"]
     for reason, cell in sorted(dropped.items(), key=lambda item: (-item[1]["documents"], item[0])):
-        sources = sum(reason in row["dropped"] for row in funnel["sources"].values())
+        found = [(name, row["dropped"][reason]["documents"]) for name, row in funnel["sources"].items() if reason in row["dropped"]]
+        sources = ", ".join(f"{name} {count:,}" for name, count in sorted(found, key=lambda item: -item[1]))
         share = 100 * cell["documents"] / documents if documents else 0.0
-        table.add_row(reason, f"{cell['documents']:,}", f"{share:.1f}", f"{cell['size_bytes']:,}", str(sources))
+        table.add_row(reason, f"{cell['documents']:,}", f"{share:.1f}", f"{cell['size_bytes']:,}", sources)
     return table
 
 
