@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pipeline.ingest.http import Body, content_kind, response_body, typed_body
 from pipeline.ingest.records import Bad, BadRecord, Event, Record, Skip
 from pipeline.ingest.stream import Damaged, Stream
-from pipeline.ingest.warc import record_key, skip_blank
+from pipeline.ingest.warc import is_length, record_key, skip_blank
 
 MAX_LINE_BYTES = 64 << 10
 FIELDS_V1 = 5
@@ -64,7 +64,7 @@ def _read_block(stream: Stream, fields: int, max_record_bytes: int, offset: int)
         raise BadRecord("bad_header", repr(begin))
     wanted = FIELDS_V1 if head.startswith(_FILEDESC) else fields
     line = head.decode("utf-8", "replace").strip().rsplit(" ", wanted - 1)
-    if len(line) < wanted or not (line[-1].isascii() and line[-1].isdigit()) or ":" not in line[0]:
+    if len(line) < wanted or not is_length(line[-1]) or ":" not in line[0]:
         raise BadRecord("bad_header", repr(head[:60]))
     length = int(line[-1])
     if length > max_record_bytes:
@@ -82,7 +82,7 @@ def _fields_of(version_block: bytes) -> int:
     """How many fields a record's line has, by the version block."""
     named = _VERSION_BLOCK_FIELDS.search(version_block)
     if named is not None:
-        return len(named.group(1).split(b" "))
+        return max(FIELDS_V1, len(named.group(1).split()))
     return FIELDS_V2 if version_block.startswith(b"2 ") else FIELDS_V1
 
 

@@ -8,10 +8,11 @@ Skipped: empty, and not_text for what is no text (a NUL byte in a file that no b
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from pipeline.ingest.charset import BOMS
+from pipeline.ingest.charset import BOMS, python_name
 from pipeline.ingest.html import looks_like_html
 from pipeline.ingest.records import Bad, Event, Record, Skip
 from pipeline.ingest.stream import Damaged, Stream
@@ -38,7 +39,15 @@ def read_file(stream: Stream, max_record_bytes: int, *, path: str, root: str, en
         yield Bad("wrong_encoding", problem.start, f"{problem.reason} in {encoding}")
     else:
         key = path.removeprefix(f"{root}/") if root else path
+        if encoding is not None and _unknown_to_the_web(encoding, data):
+            data, encoding = data.decode(encoding, "replace").encode("utf-8", "replace"), "utf-8"
         yield Record(key, 0, 0, None, data, _is_html(path, data), encoding)
+
+
+def _unknown_to_the_web(encoding: str, data: bytes) -> bool:
+    """Whether only Python knows the charset (cp850, utf-32), so that `charset.decode` would pass over it; a byte-order mark goes before."""
+    marked = data.startswith(MARKS) and not data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE))
+    return python_name(encoding) is None and not marked
 
 
 def _not_in(encoding: str, data: bytes) -> UnicodeDecodeError | None:

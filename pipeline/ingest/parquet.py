@@ -1,6 +1,7 @@
 """Reads Parquet files, one row a record, in batches of bounded size; its columns are the fields.
 
-Quarantined as in JSONL; a file that is no Parquet is `unreadable` as a whole, a damaged row group `damaged` with all its rows. Offsets
+Quarantined as in JSONL, `invalid_utf8` and `bad_value` (one that Python cannot hold) by the row; a file that is no Parquet is
+`unreadable` as a whole, a damaged row group `damaged` with the rows behind the damage. Offsets
 are row numbers. Without an id field, the key is the sha256 of the row as canonical JSON: bytes as hex, dates and times in ISO 8601,
 decimals as text, NaN and infinities as their names.
 """
@@ -20,6 +21,7 @@ from pipeline.ingest.records import Bad, BadRecord, Event, Record
 from storage.artifact import canonical_json
 
 BATCH_ROWS = 256
+BATCH_BYTES = 16 << 20  # before decoding to Python, which takes several times as much
 
 
 def read_parquet(
@@ -33,15 +35,38 @@ def read_parquet(
         return
     row = 0
     for group in range(table.num_row_groups):
-        rows, first = table.metadata.row_group(group).num_rows, row
+        known, first = table.metadata.row_group(group), row
+        rows = known.num_rows
+        batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(1, known.total_byte_size)))
         try:
-            for batch in table.iter_batches(BATCH_ROWS, row_groups=[group], use_threads=False):
-                for fields in batch.to_pylist():
-                    yield _event(fields, row, max_record_bytes, text_field, id_field, url_field, date_field)
+            for batch in table.iter_batches(batch_rows, row_groups=[group], use_threads=False):
+                for fields in _rows(batch):
+                    if isinstance(fields, BadRecord):
+                        yield Bad(fields.reason, row, fields.detail)
+                    else:
+                        yield _event(fields, row, max_record_bytes, text_field, id_field, url_field, date_field)
                     row += 1
         except (pa.ArrowException, OSError, ValueError) as error:
             yield Bad("damaged", row, f"row group {group}: {error}", records=first + rows - row)
             row = first + rows
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | BadRecord]:
+    """The rows of a batch; a value that Python cannot hold spoils its own row alone."""
+    try:
+        rows: list[dict[str, Any] | BadRecord] = batch.to_pylist()
+    except ValueError:
+        rows = [_row(batch.slice(n, 1)) for n in range(batch.num_rows)]
+    yield from rows
+
+
+def _row(one: pa.RecordBatch) -> dict[str, Any] | BadRecord:
+    try:
+        (fields,) = one.to_pylist()
+    except ValueError as error:
+        return BadRecord("invalid_utf8" if isinstance(error, UnicodeDecodeError) else "bad_value", str(error))
+    found: dict[str, Any] = fields
+    return found
 
 
 def _event(

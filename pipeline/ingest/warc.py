@@ -22,6 +22,7 @@ from pipeline.ingest.records import Bad, BadRecord, Event, Record, Skip
 from pipeline.ingest.stream import Damaged, Stream
 
 MAX_HEADER_BYTES = 64 << 10
+MAX_LENGTH_DIGITS = 18
 
 _BLANK = re.compile(rb"(?:[ \t]*\r?\n)+")
 _VERSION = re.compile(rb"WARC/[01]\.\d+[ \t]*\r?\n")
@@ -72,8 +73,8 @@ def _read_block(stream: Stream, offset: int, max_record_bytes: int) -> tuple[dic
         raise BadRecord("bad_header", repr(begin))
     headers = parse_headers(head.partition(b"\n")[2])
     length_text = headers.get("content-length", "")
-    if not length_text.isascii() or not length_text.isdigit():
-        raise BadRecord("bad_header", f"Content-Length {length_text!r}")
+    if not is_length(length_text):
+        raise BadRecord("bad_header", f"Content-Length {length_text[:60]!r}")
     length = int(length_text)
     if length > max_record_bytes:
         _pass_over(stream, length, offset)
@@ -86,6 +87,11 @@ def _read_block(stream: Stream, offset: int, max_record_bytes: int) -> tuple[dic
         stream.unread(block)
         raise BadRecord("bad_length", f"no record begins {length} bytes on")
     return headers, block
+
+
+def is_length(text: str) -> bool:
+    """Whether a header's text is a length in bytes; longer digits are damage, and `int` refuses thousands of them."""
+    return text.isascii() and text.isdigit() and len(text) <= MAX_LENGTH_DIGITS
 
 
 def _ends_well(stream: Stream, offset: int) -> bool:

@@ -16,6 +16,7 @@ import pytest
 import zstandard
 from pydantic import ValidationError
 
+from pipeline.ingest.charset import decode
 from pipeline.ingest.config import SourceConfig, common_root
 from pipeline.ingest.files import read_file
 from pipeline.ingest.jsonl import read_jsonl
@@ -154,6 +155,36 @@ def test_a_damaged_row_group_costs_its_rows_and_counts_them() -> None:
     assert [event.row for event in found if isinstance(event, Record)] == [*range(10), *range(20, 30)]
 
 
+def test_a_value_that_python_cannot_hold_costs_its_row_alone() -> None:
+    """Other writers put bytes that are no UTF-8 into string columns."""
+    texts = pa.array([b"a", b"caf\xe9", b"c"], pa.binary()).view(pa.string())
+    data = io.BytesIO()
+    pq.write_table(pa.table({"text": texts}), data)
+    found = parquet(data.getvalue())
+    assert [
+        event.text if isinstance(event, Record) else (event.reason, event.offset) for event in found if not isinstance(event, Skip)
+    ] == [
+        "a",
+        ("invalid_utf8", 1),
+        "c",
+    ]
+
+
+def test_batches_of_large_rows_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded by bytes, not by rows alone; the events are the same."""
+    data = as_parquet([{"text": f"{n} " + "word " * 200} for n in range(20)])
+    expected, sizes = parquet(data), list[int]()
+
+    def counted(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+        sizes.append(batch.num_rows)
+        return list(batch.to_pylist())
+
+    monkeypatch.setattr("pipeline.ingest.parquet.BATCH_BYTES", 3000)
+    monkeypatch.setattr("pipeline.ingest.parquet._rows", counted)
+    assert parquet(data) == expected
+    assert max(sizes) < 20
+
+
 def test_a_column_that_is_not_there_is_a_text_that_is_missing() -> None:
     assert [event.reason for event in parquet(as_parquet([{"body": "x"}] * 3)) if isinstance(event, Bad)] == ["missing_text"] * 3
 
@@ -171,6 +202,15 @@ def test_a_declared_charset_is_a_promise_and_a_detected_one_is_not() -> None:
     assert isinstance(one_file(b"abc \xff def"), Record)
     assert isinstance(one_file("abc \u0141".encode(), encoding="utf-8"), Record)
     assert isinstance(one_file("\ufeffabc".encode("utf-16"), encoding="utf-8"), Record)
+
+
+@pytest.mark.parametrize("encoding", ["cp850", "cp437", "utf-32", "utf-32-le", "utf-16-le", "latin-1", "koi8-r"])
+def test_a_declared_charset_is_used_whoever_knows_it(encoding: str) -> None:
+    """The web's standard has no cp850 and no UTF-32; Python has."""
+    text = "Привет" if encoding == "koi8-r" else "déjà vu ñ"
+    found = one_file(text.encode(encoding), encoding=encoding)
+    assert isinstance(found, Record)
+    assert decode(found.payload, declared=found.declared) == text
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,7 @@ GZ = [gz([record]) for record in RECORDS]
         ),
         (RECORDS[0] + warc(http(page()), "x", length=90_000) + RECORDS[2] + RECORDS[3], [KEYS[0], "truncated", *KEYS[2:]]),
         (RECORDS[0] + warc(http(page()), "x", length=-5) + RECORDS[2], [KEYS[0], "bad_header", KEYS[2]]),
+        (RECORDS[0] + RECORDS[1].replace(b"Length: ", b"Length: " + b"9" * 5000) + RECORDS[2], [KEYS[0], "bad_header", KEYS[2]]),
         (RECORDS[0] + RECORDS[1].replace(b"Content-Length", b"Content-Height") + RECORDS[2], [KEYS[0], "bad_header", KEYS[2]]),
         (RECORDS[0] + warc(b"x" * (LIMIT + 1), "x") + RECORDS[2], [KEYS[0], "too_large", KEYS[2]]),
         (GZ[0] + gz([warc(b"x" * (LIMIT + 1), "x")]) + GZ[2], [KEYS[0], "too_large", KEYS[2]]),
@@ -233,11 +234,21 @@ def test_arc_version_2_has_ten_fields() -> None:
     assert found.url == "http://example.org/"
 
 
+@pytest.mark.parametrize("names", [b"URL IP-address x", b"URL IP-address Archive-date  Content-type  Archive-length"])
+def test_a_damaged_version_block_costs_no_record(names: bytes) -> None:
+    """A line has at least the five fields of version 1, whatever the block says."""
+    block = b"1 0 Crawler\n" + names + b"\n"
+    found = arc_events(arc(block, "filedesc://a.arc", fields="0.0.0.0 20140216050221 text/plain") + arc(http(page()), "http://a/last"))
+    assert isinstance(found[-1], Record)
+    assert found[-1].url == "http://a/last"
+
+
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
         (b"no header\n", "bad_header"),
         (arc(b"x", length=-1), "bad_header"),
+        (arc(b"x").replace(b" 1\n", b" " + b"9" * 5000 + b"\n"), "bad_header"),
         (arc(b"x" * (LIMIT + 1)), "too_large"),
         (arc(http(page()), length=20), "bad_header"),
     ],
