@@ -5,21 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from flows.driver import Plan, check_asked, nothing_to_do, open_old_run, open_plan, survey
+from flows.driver import Plan, check_asked, nothing_to_do, open_old_run, open_plan, set_up_prefect, survey
 from flows.runs import open_run
 from flows.show import asked_stages, status_table
 from flows.terminal import console
 from flows.walk import STAGES, Asked, stage_name
 from storage.errors import ConfigError
-
-# FACTS.md: the default start-up limit fails on a loaded machine; without analytics there is loopback traffic only.
-PREFECT_SETTINGS = {
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "DO_NOT_TRACK": "1",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the terminal shows our lines; Prefect's records hold the rest
-    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
-}
 
 
 def asked_for(first: str | None, last: str | None, only: str | None, force: bool) -> Asked:
@@ -51,7 +42,7 @@ def run_command(
         console.print(f"fresh: nothing to do ({', '.join(dict.fromkeys(v.stage for v in walk.visits if v.asked))})")
         _say_where(plan)
         return
-    os.environ.update({key: os.environ.get(key, value) for key, value in PREFECT_SETTINGS.items()})
+    set_up_prefect()
     from flows.prefect_flows import whole_path
     from flows.server import prefect_server
 
@@ -158,7 +149,7 @@ def gc_command(execution: str, yes: bool) -> None:
     from storage.store import Store
 
     place = load_execution(execution)
-    use_credentials(place)
+    use_credentials(place.credentials_block, place.work_dir)
     store = Store(place.store)
     garbage = find_garbage(store)
     if not garbage:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from flows.data_to_checkpoint import data_to_checkpoint
 from flows.execution import Execution, load_execution
@@ -13,6 +13,15 @@ from flows.runs import Run, existing_run, open_run
 from flows.walk import Asked, Walk
 from storage.errors import ConfigError
 from storage.store import Store
+
+# FACTS.md: the default start-up limit fails on a loaded machine; without analytics there is loopback traffic only.
+PREFECT_SETTINGS = {
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the terminal shows our lines; Prefect's records hold the rest
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ def open_plan(recipe: str, execution: str, run: str | None) -> Plan:
     """Read and check both files, before any work. Raises ConfigError."""
     asked, place = load_recipe(recipe), load_execution(execution)
     check_together(asked, place)
-    use_credentials(place)
+    use_credentials(place.credentials_block, place.work_dir)
     store = Store(place.store)
     return Plan(asked, place, store, Store(place.raw_root), open_run(store, run or asked.name))
 
@@ -38,30 +47,39 @@ def open_plan(recipe: str, execution: str, run: str | None) -> Plan:
 def open_old_run(execution: str, run: str) -> Run:
     """A run that exists, by an execution file and its name. Raises ConfigError."""
     place = load_execution(execution)
-    use_credentials(place)
+    use_credentials(place.credentials_block, place.work_dir)
     return existing_run(Store(place.store), run)
 
 
-def use_credentials(execution: Execution) -> None:
-    """Put the AWS variables of the execution's Prefect block into the environment, where they are not set. Never logged.
+def use_credentials(block: str | None, work_dir: str) -> None:
+    """Put the AWS variables of a Prefect block into the environment, where they are not set. Never logged.
 
+    Without a Prefect server that is configured, one of our own is started to read the block; its log goes to `work_dir`.
     Raises ConfigError when the block is not there or holds something else.
     """
-    name = execution.credentials_block
-    if name is None:
+    if block is None:
         return
+    set_up_prefect()
     from prefect.blocks.core import Block
 
-    try:
-        held = Block.load(name).get()  # type: ignore[union-attr]  # a sync call; secret and json blocks have get()
-        values = json.loads(held) if isinstance(held, str) else dict(held)
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"execution.credentials_block: {name!r}: {type(error).__name__}; expected secret/<name> holding JSON") from None
-    wrong = sorted(key for key in values if not key.startswith("AWS_"))
+    from flows.server import prefect_server
+
+    with prefect_server(Path(work_dir) / "prefect-server.log"):
+        try:
+            values = dict(Block.load(block).get())  # type: ignore[union-attr]  # a sync call; a secret block has get()
+        except (ValueError, AttributeError, TypeError) as error:  # its message may show what the block holds
+            wanted = "expected secret/<name>, a Prefect secret block that holds a JSON object"
+            raise ConfigError(f"execution.credentials_block: {block!r}: {type(error).__name__}; {wanted}") from None
+    wrong = sorted(str(key) for key, value in values.items() if not str(key).startswith("AWS_") or not isinstance(value, str))
     if wrong:
-        raise ConfigError(f"execution.credentials_block: {name!r} holds {wrong[0]!r}; only AWS_* variables are taken")
+        raise ConfigError(f"execution.credentials_block: {block!r} holds {wrong[0]!r}; only AWS_* variables, as text, are taken")
     for key, value in values.items():
-        os.environ.setdefault(key, str(value))
+        os.environ.setdefault(key, value)
+
+
+def set_up_prefect() -> None:
+    """Set Prefect's variables where they are not set, before it is imported."""
+    os.environ.update({key: os.environ.get(key, value) for key, value in PREFECT_SETTINGS.items()})
 
 
 def survey(plan: Plan, asked: Asked) -> Walk:

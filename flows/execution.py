@@ -51,7 +51,8 @@ class Execution(Strict):
     runner: Literal["threads", "dask"] = Field("threads", description="threads: worker processes of this machine; dask: a Dask cluster")
     dask_address: str | None = Field(None, description="runner dask: the scheduler; without it a cluster is started on this machine")
     credentials_block: str | None = Field(
-        None, description="Prefect block `secret/<name>` (or json) with AWS_* variables as JSON; set in the environment, never logged"
+        None,
+        description="Prefect block `secret/<name>` with AWS_* variables as a JSON object; put into the environment, never logged",
     )
     launcher: Literal["torchrun"] = Field("torchrun", description="how training starts: torchrun on this machine")
     max_attempts: int = Field(3, ge=1, description="tries of a training stage; each resumes from the newest checkpoint that verifies")

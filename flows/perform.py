@@ -149,15 +149,21 @@ class Performer:
         if stage.where == "torchrun":
             return [self._train(job, store) for job in jobs]
         with watched(stage.name, title, "groups") as progress:
+            groups = self._groups(stage.name, progress)
             if stage.where == "here":
-                groups = DaskGroups(self.dask, stage.name, progress) if self.dask else ThreadGroups(self.workers, progress)
                 return [make(store, raw, self._info(job), job, groups) for job in jobs]
-            return self._in_children(jobs, store, progress)
+            return self._in_children(jobs, store, groups)
 
-    def _in_children(self, jobs: Sequence[Job], store: Store, progress: Progress) -> list[Manifest]:
+    def _groups(self, stage: str, progress: Progress) -> RunGroups:
+        """Who runs groups of work: Dask, or workers of this machine."""
+        if self.dask is None:
+            return ThreadGroups(self.workers, progress)
+        return DaskGroups(self.dask, stage, progress, self.plan.execution.credentials_block)
+
+    def _in_children(self, jobs: Sequence[Job], store: Store, groups: RunGroups) -> list[Manifest]:
         work: Callable[[Job], Manifest] = partial(make, store, self.plan.raw, self._info(jobs[0]))
         if jobs[0].stage.name not in ("export", "evaluate"):
-            return self.workers.run_groups(work, jobs, progress)
+            return list(groups(work, jobs))
         place = self.plan.execution.evaluation
         variables = {"OMP_NUM_THREADS": str(place.threads), **({} if place.device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""})}
         return [self.workers.call(partial(work, job), environment=variables) for job in jobs]

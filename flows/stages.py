@@ -7,6 +7,7 @@ as Prefect tasks on Dask, where the execution file says so.
 from __future__ import annotations
 
 import contextlib
+import functools
 import pickle
 import re
 import time
@@ -23,6 +24,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
+from flows.driver import use_credentials
 from flows.recipe import TRAINING_STAGES
 from flows.terminal import progress_of
 from flows.walk import STAGES
@@ -130,22 +132,30 @@ class ThreadGroups:
     retry_delay_seconds=RETRY_DELAYS_S,
     retry_condition_fn=may_retry,
 )
-def group_task(job: bytes) -> Any:
+def group_task(job: bytes, credentials_block: str | None) -> Any:
     """One group of work on a Dask worker. `job`: pickled (function, group), so that Prefect does not walk through it."""
+    _use_credentials_once(credentials_block)
     function, group = pickle.loads(job)
     return function(group)
+
+
+@functools.cache
+def _use_credentials_once(block: str | None) -> None:
+    """A Dask worker has no variables of the flow's process: it reads the block itself, once."""
+    use_credentials(block, "")
 
 
 class DaskGroups:
     """`run_groups` on a Dask cluster, a Prefect task for each group. Dask runs the groups of a dead worker again by itself."""
 
-    def __init__(self, runner: Any, stage: str, progress: Progress) -> None:
-        self._runner, self._progress = runner, progress
+    def __init__(self, runner: Any, stage: str, progress: Progress, credentials_block: str | None) -> None:
+        self._runner, self._progress, self._credentials_block = runner, progress, credentials_block
         self._task = group_task.with_options(name=f"{stage} group")
 
     def __call__(self, function: Callable[[Any], Any], groups: Sequence[Any], /) -> list[Any]:
         """Run every group; results in the order of groups."""
-        futures = [self._runner.submit(self._task, parameters={"job": pickle.dumps((function, group))}) for group in groups]
+        jobs = [{"job": pickle.dumps((function, group)), "credentials_block": self._credentials_block} for group in groups]
+        futures = [self._runner.submit(self._task, parameters=job) for job in jobs]
         results = []
         for done, future in enumerate(futures):
             self._progress(done, len(groups))
