@@ -16,8 +16,8 @@ import yaml
 
 from benchmarks.proofs.common import PROJECT, Place, Proof, arguments, place, work_folder
 from benchmarks.proofs.deployed import PROCESSES, WHOLE_PATH, Deployed, cancel_in_training, server_and_worker
+from benchmarks.proofs.killing import MARK, processes_of
 from benchmarks.proofs.proof_2 import a_threshold, with_threshold
-from benchmarks.proofs.proof_4 import MARK, processes_of
 from flows.processes import kill_all
 from flows.walk import STAGES
 
