@@ -6,6 +6,7 @@ The graph, the walk over it and the stages' code are those of a run (`flows/data
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 EXAMPLES = PROJECT / "examples" / "corpus"
 SMALL = 0.1  # a WARC of less than this part of the largest is a test case, not a crawl
 LABEL_LINES = 10  # documents of each domain, where they only teach the domain classifier
+
+FILE_BYTES = 16 << 20
 
 MakeJobs = Callable[[Sequence[Job]], list[Manifest]]
 
@@ -65,41 +68,46 @@ def texts_of(corpus: Path, domain: str) -> Iterator[bytes]:
 
 
 def write_raw(corpus: Path, folder: Path, sample: Sample) -> int:
-    """Write the sample as `web/web.warc.gz` and `<domain>.jsonl.gz` under `folder`; returns the number of WARC records."""
-    (folder / "web").mkdir(parents=True)
-    records = (record for path in warcs_of(corpus, sample.seed) for record in warc_records(path))
-    written = 0
-    with (folder / "web" / "web.warc.gz").open("wb") as file:
-        for record in _some(records, sample.step, sample.records):
-            file.write(gzip.compress(record, 6, mtime=0))
-            written += 1
+    """Write the sample as `web/*.warc.gz` and `<domain>/*.jsonl.gz` under `folder`; returns the number of WARC records."""
+    every = (record for path in warcs_of(corpus, sample.seed) for record in warc_records(path))
+    records = _write_files(_some(every, sample.step, sample.records), folder / "web", "warc.gz")
     for domain in DOMAINS:
         lines = _some(texts_of(corpus, domain), sample.step, sample.lines)
-        (folder / f"{domain}.jsonl.gz").write_bytes(gzip.compress(b"".join(line + b"\n" for line in lines), 1, mtime=0))
-    return written
+        _write_files((line + b"\n" for line in lines), folder / domain, "jsonl.gz")
+    return records
 
 
 def _some(items: Iterator[bytes], step: int, limit: int | None) -> Iterator[bytes]:
-    taken = 0
-    for n, item in enumerate(items):
-        if n % step == 0:
-            if taken == limit:
-                return
-            taken += 1
-            yield item
+    return itertools.islice(itertools.islice(items, 0, None, step), limit)
+
+
+def _write_files(items: Iterator[bytes], folder: Path, suffix: str) -> int:
+    """Write a gzip member for each item, in files of about FILE_BYTES before compression; returns the number of items."""
+    folder.mkdir(parents=True)
+    items, written = iter(items), 0
+    for n, first in enumerate(items):
+        with (folder / f"{n:05d}.{suffix}").open("wb") as file:
+            size_bytes = 0
+            for item in itertools.chain([first], items):
+                file.write(gzip.compress(item, 1, mtime=0))
+                size_bytes += len(item)
+                written += 1
+                if size_bytes >= FILE_BYTES:
+                    break
+    return written
 
 
 def recipe_of(partitions: int, web: Mapping[str, Any], thresholds: Mapping[str, Any]) -> Recipe:
     """The test recipe on the files of `write_raw`: the fields `web` for its web source, `thresholds` for every text class."""
     raw: dict[str, Any] = yaml.safe_load((PROJECT / "flows" / "recipes" / "test.yaml").read_text())
     domains = [
-        {"name": domain, "format": "jsonl", "path": f"{domain}.jsonl.gz", "domain": domain, "max_bad_fraction": 1} for domain in DOMAINS
+        {"name": domain, "format": "jsonl", "path": f"{domain}/*.jsonl.gz", "domain": domain, "max_bad_fraction": 1} for domain in DOMAINS
     ]
     shares = dict.fromkeys(DOMAINS, 1 / len(DOMAINS))
     raw |= {
         "name": "bench",
         "partitions": partitions,
-        "sources": [{"name": "web", "format": "warc", "path": "web/web.warc.gz", "max_bad_fraction": 1, **web}, *domains],
+        "sources": [{"name": "web", "format": "warc", "path": "web/*.warc.gz", "max_bad_fraction": 1, **web}, *domains],
         "dedup": {"held_out_fraction": 0.02},
         "quality": {},
         "domains": {"labels": {domain: domain for domain in DOMAINS}},

@@ -1,13 +1,14 @@
 """datatrove's chain from WARC to kept documents, as its `examples/fineweb.py` has it, in a process of its own: prints one JSON line.
 
-    python -m benchmarks.datatrove_chain WARC_FOLDER trafilatura|resiliparse
+    python -m benchmarks.datatrove_chain FOLDER trafilatura|resiliparse
 
-WarcReader, Trafilatura, LanguageFilter, GopherRepetitionFilter, GopherQualityFilter, C4QualityFilter without the rule
-on line ends, FineWebQualityFilter: blocks called in a row, each with its defaults, but for the extractor's limit of one second by the
-wall clock, which is raised so that the machine's load decides nothing. The chain's URLFilter is left out (it takes 5 to 10 s to load,
-and has no counterpart here). Language model: lid.176.ftz, the one that Caravan uses. Words: spaCy's where it is installed, as datatrove
-does by default; else Caravan's own tokenizer, which is faster. `resiliparse` replaces the extractor by Caravan's, without a sandbox.
-CPU time is that of this process and of its children (datatrove extracts in one), after imports and model.
+FOLDER/raw/web holds the WARC, FOLDER/warm/web a small one that is read before the clock starts. WarcReader, Trafilatura, LanguageFilter,
+GopherRepetitionFilter, GopherQualityFilter, C4QualityFilter without the rule on line ends, FineWebQualityFilter: blocks called in a row,
+each with its defaults, but for the extractor's limit of one second by the wall clock, which is raised so that the machine's load decides
+nothing. The chain's URLFilter is left out (it takes 5 to 10 s to load, and has no counterpart here). Language model: lid.176.ftz, the one
+that Caravan uses. Words: spaCy's where it is installed, as datatrove does by default; else Caravan's own tokenizer, which is faster.
+`resiliparse` replaces the extractor by Caravan's, without a sandbox. CPU time is that of this process and of its children (datatrove
+extracts in one).
 """
 
 from __future__ import annotations
@@ -82,14 +83,15 @@ def cpu_s() -> float:
 
 
 def run(folder: Path, extractor: str) -> dict[str, Any]:
-    """Documents after each step, and the CPU seconds of all."""
+    """The fields of `bench_warc.Measured`; `detail`: documents after each step."""
     chain, after, documents = steps(str(folder), extractor), Counter[str](), None
     for name, step in chain.items():
         documents = _counted(step(documents, 0, 1), after, name)
     assert documents is not None
     started, wall = cpu_s(), time.monotonic()
     kept = sum(1 for _ in documents)
-    return {"kept": kept, "after": after, "cpu_s": cpu_s() - started, "wall_s": time.monotonic() - wall}
+    detail = ", ".join(f"{name} {count}" for name, count in after.items())
+    return {"cpu_s": cpu_s() - started, "wall_s": time.monotonic() - wall, "kept": kept, "detail": detail}
 
 
 def _counted(documents: Iterable[Document], after: Counter[str], name: str) -> Iterator[Document]:
@@ -101,4 +103,5 @@ def _counted(documents: Iterable[Document], after: Counter[str], name: str) -> I
 if __name__ == "__main__":
     logger.remove()
     logging.disable()
-    print(json.dumps(run(Path(sys.argv[1]), sys.argv[2])))
+    run(Path(sys.argv[1], "warm", "web"), sys.argv[2])  # imports and models are loaded once in a worker's life
+    print(json.dumps(run(Path(sys.argv[1], "raw", "web"), sys.argv[2])))

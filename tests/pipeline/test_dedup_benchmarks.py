@@ -46,6 +46,7 @@ def test_without_verification_candidates_below_the_threshold_would_be_joined() -
 
 
 def test_the_benchmark_compares_both_sides_on_the_same_texts() -> None:
-    """It gives documents per second of both and their ratio; how fast they are is not for a test."""
+    """It gives documents per second of both; how fast they are is not for a test."""
     result = compare(["some words to hash, again and again"] * 20, repeats=1)
-    assert {"caravan_documents_per_core_s", "datatrove_regex_documents_per_core_s", "ratio_to_datatrove_regex"} <= set(result)
+    assert {"caravan", "datatrove_regex"} <= set(result)
+    assert min(result.values()) > 0

@@ -1,0 +1,110 @@
+"""Peak memory of the processes of a run's data half, on a corpus and on four times as much: does a worker stay small, and not grow?
+
+Both runs are the data path up to `tokenize` in a process of its own, with workers as a run has them (`flows/workers.py`); both hold as much
+in a partition (1 and 4 partitions). A worker's peak is the kernel's (VmHWM), set back before each group of work, so it includes what
+earlier groups left behind. The parent is the process that plans and waits; it has Prefect imported, and no Prefect server in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.data_path import PROJECT, Sample, recipe_of, run_path, write_raw
+from benchmarks.figure import Figure
+from flows.perform import make
+from flows.walk import Job
+from flows.workers import Workers
+from storage.artifact import Manifest
+from storage.store import Store
+
+STEP = 2  # every second record of the corpus: minutes, not a quarter of an hour
+TIMES = 4
+WORKERS = 2
+MAX_WORKER_MB = 1000.0
+MAX_GROWTH = 1.15  # the largest document and the largest partition are a little larger in more documents
+PARENT = "the parent"
+
+
+def peak_mb() -> float:
+    """Largest resident set of this process since the last `reset_peak`, in 10^6 bytes."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def reset_peak() -> None:
+    """Forget the peak so far; where the kernel refuses, the peak is that of the process's life."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def watched(function: Callable[[Any], Any], group: Any) -> tuple[float, Any]:
+    """Peak and result of a group of work, in the worker."""
+    reset_peak()
+    result = function(group)
+    return peak_mb(), result
+
+
+@dataclass
+class Watch:
+    """Makes the artifacts of a stage in workers and keeps the largest peak of each stage, in MB."""
+
+    workers: Workers
+    store: Store
+    raw: Store
+    peaks: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, jobs: Sequence[Job]) -> list[Manifest]:
+        """The artifacts of one stage's jobs."""
+        stage = jobs[0].stage
+        if stage.where == "here":
+            return [make(self.store, self.raw, {}, job, partial(self._run, stage.name)) for job in jobs]
+        return self._run(stage.name, partial(make, self.store, self.raw, {}), jobs)
+
+    def _run(self, name: str, function: Callable[[Any], Any], groups: Sequence[Any], /) -> list[Any]:
+        answers = self.workers.run_groups(partial(watched, function), groups)
+        self.peaks[name] = max([self.peaks.get(name, 0.0), *(peak for peak, _ in answers)])
+        return [result for _, result in answers]
+
+
+def measure(raw_root: Path, partitions: int) -> dict[str, float]:
+    """Peak in MB by stage, and of this process."""
+    with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
+        store = Store(str(Path(folder) / "store"))
+        with Workers(WORKERS, log=Path(folder) / "workers.log") as workers:
+            watch = Watch(workers, store, Store(str(raw_root)))
+            run_path(recipe_of(partitions, {}, {}), raw_root, store, "tokenize", watch)
+    return {**watch.peaks, PARENT: peak_mb()}
+
+
+def figures(corpus: Path, seed: int) -> list[Figure]:
+    """The largest peak against a gigabyte, and each stage's growth from the corpus to four times the corpus."""
+    found = []
+    for times in (1, TIMES):
+        with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
+            write_raw(corpus, Path(folder) / "raw", Sample(seed, step=STEP * TIMES // times))
+            command = [sys.executable, "-m", "benchmarks.bench_memory", str(Path(folder) / "raw"), str(times)]
+            done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True)
+            found.append(json.loads(done.stdout))
+        print(f"      corpus x{times}, MB: {', '.join(f'{name} {peak:.0f}' for name, peak in found[-1].items())}", flush=True)
+    once, more = found
+    largest = max((peak, name) for name, peak in more.items() if name != PARENT)
+    return [
+        Figure("peak memory of a worker", "MB", largest[0], asked=MAX_WORKER_MB, bound="at most", note=f"in {largest[1]}"),
+        *(
+            Figure(f"peak memory of {name}, corpus x{TIMES} to x1", "MB", more[name], once[name], "x1", MAX_GROWTH, "at most")
+            for name in more
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Path(sys.argv[1]), int(sys.argv[2]))))
