@@ -23,7 +23,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from benchmarks.proofs.common import PROJECT, Finished, Place
-from benchmarks.proofs.proof_4 import MARK, processes_of
+from benchmarks.proofs.killing import MARK, processes_of
 from flows.perform import newest_step
 from flows.processes import death_signal_setter
 from flows.stages import artifact_key
