@@ -18,6 +18,8 @@ from benchmarks.proofs.fitting import fit
 from benchmarks.shared_corpus import EXTRACTION, check_layout, files, rows
 from flows.recipe import load_recipe
 from flows.runs import Run
+from flows.show import mixture_table, selection_lines
+from flows.terminal import console
 from flows.walk import STAGES
 from pipeline.dedup.minhash import MinHashConfig
 from pipeline.ingest import extract
@@ -25,7 +27,7 @@ from pipeline.ingest.config import LanguageConfig, RawFile, SourceConfig
 from pipeline.snapshot import sha256_of
 from storage.artifact import read_verified
 from storage.store import Store
-from training.mix import read_plan
+from training.mix import MixtureRow, mixture, read_plan
 
 RECIPE = PROJECT / "flows" / "recipes" / "corpus.yaml"
 FILTER_TEXTS = 300  # texts of each folder on which both sides judge
@@ -37,6 +39,9 @@ def run_path(proof: Proof, here: Place) -> Run:
     """The whole path by the command line, its output printed as it comes: the funnel and the mixtures are in it."""
     done = here.run(echo=True)
     run = here.state()
+    if done.output.startswith("fresh"):  # it stood already, in a folder that was kept
+        for table in [*selection_lines(run, run.need("select")), *(mixture_table(rows) for rows in mixtures(run).values())]:
+            console.print(table)
     proof.note("the whole path", f"{done.wall_s:.0f} s")
     made = {key.partition("/")[0] for key in run.artifacts}
     wanted = {*STAGES, "documents", "origins", "extract"} - {"ingest", "report"}
@@ -45,6 +50,11 @@ def run_path(proof: Proof, here: Place) -> Run:
     size_bytes = run.store.size(run.report_path) if run.report_is_fresh else 0
     proof.check("report", f"{size_bytes:,} bytes", "written, of these artifacts", size_bytes > 0)
     return run
+
+
+def mixtures(run: Run) -> dict[str, list[MixtureRow]]:
+    """Each training stage's mixture: target, available, realised, epochs."""
+    return {stage: mixture(read_plan(run.store, manifest)) for stage, manifest in run.manifests("mix").items()}
 
 
 def counter_checks(proof: Proof, run: Run) -> None:
