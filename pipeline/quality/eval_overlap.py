@@ -1,9 +1,9 @@
 """Overlap with evaluation tasks: how many of a document's 13-grams of normalised words occur in the task files. RULE 21.
 
 Words and hashes are those of pipeline/words.py (lower case, no punctuation, 64 bits), so memory is 8 bytes for each different 13-gram
-of the tasks and nothing grows with the corpus. Texts of fewer than 13 words have none: they are too common to tell anything, and so is counting:
-"1 2 3 … 13" stands in some task and in every calendar, so 13 numbers in a row, up or down, are no task's. Source of the length: GPT-3,
-arXiv 2005.14165, appendix C.
+of the tasks and nothing grows with the corpus. Texts of fewer than 13 words have none: they are too common to tell anything. So is
+counting: "1 2 3 … 13" stands in some task and in every calendar, and 13 numbers in a row, up or down, are no task's. Source of the
+length: GPT-3, arXiv 2005.14165, appendix C.
 """
 
 from __future__ import annotations

@@ -108,7 +108,10 @@ def test_overlap_begins_at_thirteen_words(tmp_path: Path) -> None:
 
 def test_counting_is_no_overlap(tmp_path: Path) -> None:
     """Thirteen numbers in a row stand in a task's list and in every calendar; as many with a word among them are the task's."""
-    rows = ["Sort [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]", "2020 to 2001: " + " ".join(str(year) for year in range(2020, 2000, -1))]
+    rows = [
+        "Sort [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]",
+        "2020 to 2001: " + " ".join(str(year) for year in range(2020, 2000, -1)),
+    ]
     raw = raw_with(tmp_path, {"tasks/a.jsonl": "\n".join(json.dumps({"q": row}) for row in rows).encode()})
     tasks = task_ngrams(raw, resolved(raw, Config(eval_tasks=(EvalTasks(path="tasks/*"),))).eval_tasks)
     calendar = " ".join(str(day) for day in range(1, 32))
