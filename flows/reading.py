@@ -125,6 +125,8 @@ def _line(error: dict[str, Any], model: type[BaseModel]) -> str:
     if kind == "missing":
         return f"{path}: missing{_described(model, location)}"
     message = error["msg"].removeprefix("Value error, ")
+    if kind == "value_error" and isinstance(error["input"], Mapping):  # about several fields, which it names itself
+        return f"{path}: {message}" if location else message
     return f"{path}: {_shown(error['input'], path)}: {message}{_described(model, location)}"
 
 

@@ -1,7 +1,7 @@
-"""One Prefect server for the tests of a module, and one run of the whole path that they look at.
+"""One Prefect server for the tests of a module, and one run of the whole path that all modules look at.
 
 The server ends with its module, not with the session: its websocket's keep-alive draws from the global `random` every 20 s in a thread
-of this process, and Hypothesis fails a test, any test, in which that state moves while it draws.
+of this process, and Hypothesis fails a test, any test, in which that state moves while it draws. The run has a server of its own.
 """
 
 from __future__ import annotations
@@ -24,15 +24,29 @@ def prefect_server() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def finished(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
-    """The test recipe, run to the end by the Prefect flow in a store of its own; the variables point there while tests run."""
+@pytest.fixture(scope="session")
+def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test recipe, run to the end by the Prefect flow: `store`, and `raw` with its corpus. Tests leave both as they are."""
     folder = tmp_path_factory.mktemp("path")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("CARAVAN_STORE", str(folder / "store"))
-        patch.setenv("CARAVAN_RAW_ROOT", str(write_corpus(folder / "raw")))
+    with pytest.MonkeyPatch.context() as patch, prefect_test_harness(server_startup_timeout=120):
+        point_at(patch, folder)
+        write_corpus(folder / "raw")
         whole_path("test", "test", None)
+    return folder
+
+
+def point_at(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let the execution file `test` mean this folder."""
+    patch.chdir(folder)
+    patch.setenv("CARAVAN_STORE", str(folder / "store"))
+    patch.setenv("CARAVAN_RAW_ROOT", str(folder / "raw"))
+
+
+@pytest.fixture(scope="module")
+def finished(finished_folder: Path, prefect_server: None) -> Iterator[Plan]:
+    """The finished run; the variables point at it while tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        point_at(patch, finished_folder)
         yield open_plan("test", "test", None)
 
 

@@ -1,0 +1,86 @@
+"""Proof 9: bad input. Each wrong recipe, place, file and byte ends in its clear error or in the quarantine, as a user sees it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.proofs.bad_bytes import flip_cases, resumed_past_damage
+from benchmarks.proofs.bad_cases import Bench, Case, Outcome, linked_copy
+from benchmarks.proofs.bad_files import BadSource, Dirty, ingest_dirty
+from benchmarks.proofs.bad_recipes import execution_cases, late_cases, recipe_cases
+from benchmarks.proofs.common import PROJECT, TEST_RECIPE, Proof, arguments, caravan, place, work_folder
+from scripts.minio import Minio, running_minio
+from tests.flows.small_corpus import write_corpus
+
+SHOWN_CHARS = 110
+
+
+def show(proof: Proof, name: str, seen: str, failures: list[str]) -> None:
+    """One line of a case: its name, what the user sees, whether it is as asked."""
+    print(f"  {'ok  ' if not failures else 'FAIL'}  {name:<52} {seen[:SHOWN_CHARS]}", flush=True)
+    proof.n_checks += 1
+    if failures:
+        proof.failures.append(name)
+        print(f"        {'; '.join(failures)}", flush=True)
+
+
+def prepared(proof: Proof, folder: Path, recipe: Path, corpus: Path | None, minio: Minio) -> Bench:
+    """A finished run of the recipe on a copy of its raw files, to which bad ones can be added."""
+    if corpus is None and recipe.resolve() == TEST_RECIPE:
+        corpus = write_corpus(folder / "corpus")
+    raw_root = linked_copy(corpus or PROJECT / "examples" / "corpus", folder / "raw")
+    here = place(folder, recipe, raw_root=raw_root)
+    print("the recipe, run to the end", flush=True)
+    proof.note("the run", f"{here.run(echo=True).wall_s:.1f} s")
+    return Bench(here, raw_root, folder, lambda words, env: caravan(words, env=env, check=False), minio)
+
+
+def errors(proof: Proof, bench: Bench, title: str, cases: list[Case]) -> None:
+    """Cases that end in an error."""
+    print(f"{title}: case, and the first line that the user sees", flush=True)
+    for case in cases:
+        outcome = case.outcome(bench)
+        show(proof, case.name, outcome.first_line, outcome.failures())
+
+
+def quarantine(proof: Proof, dirty: Dirty) -> None:
+    """Cases that end in the quarantine, or are counted."""
+    print("records: case, and its row in the quarantine", flush=True)
+    for source in dirty.sources:
+        show(proof, source.what, dirty.seen(source), dirty.failures(source))
+
+
+def sabotages(proof: Proof, bench: Bench, dirty: Dirty) -> None:
+    """What is not wrong must not pass for wrong, and an error that tells too much not for a clear one."""
+    right = Outcome(bench.run("--dry-run"), "ConfigError", ("partitions: 3",))
+    proof.sabotage("a right recipe in place of a wrong one", bool(right.failures()), "; ".join(right.failures())[:40])
+    true = Outcome(bench.run("--only", "select", "--force"), "IntegrityError", ("expected sha256",))
+    proof.sabotage("a byte that was put back before it was read", bool(true.failures()), "; ".join(true.failures())[:40])
+    first = next(source for source in dirty.sources if source.quarantined)
+    clean: BadSource = replace(first, quarantined=())
+    proof.sabotage("a bad record that nobody looks for", bool(dirty.failures(clean)), "; ".join(dirty.failures(clean))[:40])
+    leak = Case("leak", lambda b: Outcome(replace(right.seen, code=1, output=f"ConfigError key {b.minio.secret_key}"), "ConfigError", (),
+                                          (b.minio.secret_key,)))  # fmt: skip
+    proof.sabotage("a message that repeats a credential", bool(leak.outcome(bench).failures()), "it is seen")
+
+
+def main() -> None:
+    """Run the proof."""
+    given = arguments(__doc__ or "", recipe=TEST_RECIPE)
+    proof = Proof(9, "bad input: a clear error, or the quarantine")
+    with work_folder("proof-9") as folder, running_minio(folder / "minio") as minio:
+        bench = prepared(proof, folder, given.recipe, given.corpus, minio)
+        errors(proof, bench, "recipes", recipe_cases())
+        errors(proof, bench, "execution files and places", execution_cases())
+        dirty = ingest_dirty(bench)
+        quarantine(proof, dirty)
+        errors(proof, bench, "what only the data can tell", late_cases())
+        errors(proof, bench, "bytes", flip_cases())
+        show(proof, "a byte of the newest step checkpoint (resume)", "named in the log, the one before taken", resumed_past_damage(bench))
+        sabotages(proof, bench, dirty)
+    proof.finish()
+
+
+if __name__ == "__main__":
+    main()
