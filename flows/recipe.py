@@ -91,7 +91,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        problems = [*_source_problems(self), *_component_problems(self), *_model_problems(self)]
+        problems = [*_source_problems(self), *_component_problems(self), *_model_problems(self), *_judging_problems(self)]
         if not problems:
             try:
                 check_select(self.select, self.quality, [source.name for source in self.sources])
@@ -231,6 +231,21 @@ def _model_problems(recipe: Recipe) -> list[str]:
     for field, config in (("export", recipe.export), ("evaluate", recipe.evaluate)):
         if config.model != recipe.model:
             problems.append(f"{field}.model: follows from model; leave it out")
+    return problems
+
+
+def _judging_problems(recipe: Recipe) -> list[str]:
+    """What would be found out only after the documents were made."""
+    problems = []
+    if recipe.dedup.held_out_fraction == 0:
+        problems.append("dedup.held_out_fraction: 0 leaves no document to evaluate on; it must be above 0")
+    if recipe.quality.datatrove_filters:
+        from pipeline.quality.stage import check_config as check_quality  # imports datatrove's filters: a second
+
+        try:
+            check_quality(recipe.quality)
+        except ConfigError as error:
+            problems.append(str(error))
     return problems
 
 

@@ -67,6 +67,12 @@ def test_a_shipped_recipe_is_valid_and_complete(name: str) -> None:
         ),
         ("dedup.url_dedup", {"pages": False}, r"dedup\.url_dedup\.pages: follows from sources"),
         ("select.sources", {"pages": {"is_web": False}}, r"select\.sources\.pages: follows from sources"),
+        ("dedup.held_out_fraction", 0, r"dedup\.held_out_fraction: 0 leaves no document to evaluate on"),
+        (
+            "quality.datatrove_filters",
+            [{"name": "x", "block": "datatrove.pipeline.filters.NoFilter"}],
+            r"datatrove_filters\[x\]\.block: .*found",
+        ),
     ],
 )
 def test_a_wrong_field_is_refused_with_path_value_and_what_is_allowed(tmp_path: Path, path: str, value: Any, message: str) -> None:
