@@ -164,22 +164,24 @@ def gc(
 
 
 def _guard(action: Callable[[], None]) -> None:
-    """Run a command; an error of Caravan's own is its message and exit code 1, anything else a traceback."""
+    """Run a command; an error of Caravan's own is its message and exit code 1, Ctrl-C is 130, anything else a traceback."""
     from storage.errors import CaravanError
 
     try:
         action()
     except CaravanError as error:
-        _fail(error)
+        _end(type(error).__name__, str(error), 1)
+    except KeyboardInterrupt:
+        _end("stopped", "by Ctrl-C; what is finished is kept, and the same command goes on from there", 130)
 
 
-def _fail(error: Exception) -> NoReturn:
+def _end(what: str, why: str, code: int) -> NoReturn:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[bold red]{type(error).__name__}[/]", end=" ")
-    console.print(str(error), markup=False)
-    sys.exit(1)
+    console.print(f"[bold red]{what}[/]", end=" ")
+    console.print(why, markup=False)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

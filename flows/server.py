@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
@@ -30,6 +32,7 @@ from storage.errors import RetryableError
 HOST = "127.0.0.1"
 POLL_S = 0.1
 STOP_TIMEOUT_S = 5
+DRAIN_TIMEOUT_S = 10
 # What Prefect gives its ephemeral server: no UI, no services of a long-lived one.
 EPHEMERAL = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
@@ -52,7 +55,11 @@ def prefect_server(log: Path) -> Iterator[None]:
     try:
         _wait(process, port, log)
         with temporary_settings({PREFECT_API_URL: f"http://{HOST}:{port}/api"}):
-            yield
+            try:
+                yield
+            finally:  # while it still answers: what is sent at exit would be tried again and again, for a minute
+                for queue in (APILogWorker, EventsWorker):
+                    queue.drain_all(timeout=DRAIN_TIMEOUT_S)
     finally:
         process.terminate()
         try:
@@ -70,6 +77,7 @@ def _start(port: int, output: int) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
+        start_new_session=True,  # Ctrl-C reaches us alone: the run's end is still to be reported to it
         preexec_fn=death_signal_setter(signal.SIGKILL),
     )
 

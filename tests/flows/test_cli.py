@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from typer.main import get_command
@@ -70,6 +71,14 @@ def test_an_error_is_its_message(arguments: list[str], message: str, tmp_path: P
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_ctrl_c_is_one_line_and_130() -> None:
+    """It says that nothing is lost, as a shell expects the code."""
+    with mock.patch("flows.commands.status_command", side_effect=KeyboardInterrupt):
+        result = CliRunner().invoke(app, ["status"])
+    assert result.exit_code == 130
+    assert result.output == "stopped by Ctrl-C; what is finished is kept, and the same command goes on from there\n"
 
 
 def test_only_is_from_and_to_in_one() -> None:

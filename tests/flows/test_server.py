@@ -13,12 +13,16 @@ from flows.processes import descendants, wait_gone
 
 GONE_TIMEOUT_S = 15.0
 RUN = """
-import sys, time, pathlib
+import sys, time, pathlib, urllib.request
 from prefect.settings import PREFECT_API_URL
 from flows.server import prefect_server
 with prefect_server(pathlib.Path(sys.argv[1])):
     print(PREFECT_API_URL.value(), flush=True)
-    time.sleep(float(sys.argv[2]))
+    try:
+        time.sleep(float(sys.argv[2]))
+    except KeyboardInterrupt:
+        time.sleep(1)
+        print(urllib.request.urlopen(PREFECT_API_URL.value() + "/health").status, flush=True)
 """
 
 
@@ -27,7 +31,7 @@ def started(tmp_path: Path, sleep_s: float, **env: str) -> subprocess.Popen[str]
     variables = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
     variables |= {"PREFECT_HOME": str(tmp_path / "prefect"), **env}
     command = [sys.executable, "-c", RUN, str(tmp_path / "server.log"), str(sleep_s)]
-    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def test_kill_9_of_the_run_leaves_no_server(tmp_path: Path) -> None:
@@ -40,6 +44,19 @@ def test_kill_9_of_the_run_leaves_no_server(tmp_path: Path) -> None:
     assert tree, "the server is a process of its own"
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert wait_gone(tree, GONE_TIMEOUT_S) == []
+
+
+def test_ctrl_c_leaves_the_server_until_the_run_has_told_it(tmp_path: Path) -> None:
+    """A terminal sends Ctrl-C to the whole group: without its server, Prefect's engine tried for minutes to report the end."""
+    process = started(tmp_path, 600)
+    assert process.stdout is not None
+    with process.stdout as lines:
+        assert lines.readline().startswith("http://127.0.0.1:")
+        tree = descendants(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        assert lines.readline().strip() == "200"
+    assert process.wait() == 0
     assert wait_gone(tree, GONE_TIMEOUT_S) == []
 
 
