@@ -50,8 +50,12 @@ def _uneven_phases(raw: dict[str, Any]) -> None:
     raw["pretrain"]["schedule"]["phases"] = phases
 
 
+def _no_divisor(n: int) -> int:
+    return next(prime for prime in (3, 5, 7, 11, 13, 17, 19, 23) if n % prime)
+
+
 def _uneven_heads(raw: dict[str, Any]) -> None:
-    raw["model"]["n_kv_heads"] = raw["model"]["n_heads"] - 1
+    raw["model"]["n_kv_heads"] = _no_divisor(raw["model"]["n_heads"])
 
 
 def _alias_bomb() -> bytes:
@@ -95,18 +99,19 @@ def _missing_source(bench: Bench) -> Outcome:
 
 
 def _large_tokenizer(bench: Bench) -> Outcome:
-    """The run's own tokenizer, given to a model that has a row less than it needs."""
+    """The run's own tokenizer, given to a model that has fewer rows than it needs."""
     made = bench.here.state().need("train_tokenizer")
     data = bench.store.read(f"{made.root}/{made.file('tokenizer.json').path}")
     (bench.raw_root / "given.json").write_bytes(data)
-    rows = made.counts["vocab_size"] - 1
+    needed = made.counts["vocab_size"]
+    rows = (needed - 1) // 64 * 64  # what a mesh may ask of a vocabulary it still divides
     given = {"path": "given.json", "sha256": hashlib.sha256(data).hexdigest(), "format": "tokenizer.json"}
 
     def change(raw: dict[str, Any]) -> None:
         raw["tokenizer"], raw["model"]["vocab_size"] = {"given": given}, rows
 
     seen = bench.run(recipe=bench.changed(bench.here.recipe, change))
-    return Outcome(seen, "ConfigError", (f"model.vocab_size: {rows:,} is less than the {rows + 1:,} of the given tokenizer given.json",))
+    return Outcome(seen, "ConfigError", (f"model.vocab_size: {rows:,} is less than the {needed:,} of the given tokenizer given.json",))
 
 
 def execution_cases() -> list[Case]:
@@ -127,9 +132,9 @@ def execution_cases() -> list[Case]:
 
 def _uneven_mesh(bench: Bench) -> Outcome:
     heads = bench.recipe["model"]["n_heads"]
-    tp = next(n for n in (3, 5, 7, 11, 13) if heads % n)
+    tp = _no_divisor(heads)
     seen = bench.run(execution=bench.changed(bench.here.execution, _set("training.pretrain.parallel", {"tp": tp})))
-    return Outcome(seen, "ConfigError", ("execution.training.pretrain", f"TP {tp}", f"n_heads {heads}"))
+    return Outcome(seen, "ConfigError", ("execution.training.pretrain", f"TP {tp}"))
 
 
 def _store_is_a_file(bench: Bench) -> Outcome:
