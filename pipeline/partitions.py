@@ -106,18 +106,22 @@ def run_stage(
 ) -> Manifest:
     """Make the artifact, or return it when it is there already.
 
-    `check` looks at all results before anything is published and may raise (ConfigError, InputError). Counts of final steps are summed
-    into the manifest;
-    counts of the form `reason:<name>` are reasons. `info` is recorded beside them.
+    `check` looks at all results before anything is published and may raise (ConfigError, InputError). The counts of all steps are summed
+    into the manifest; counts of the form `reason:<name>` are reasons. `info` is recorded beside them.
     """
     fingerprint, payload = identity(stage, version, config, {name: manifest.digest for name, manifest in inputs.items()})
     if standing := find(store, stage, fingerprint):
         return standing
     attempt, results = Attempt(store, stage, fingerprint), Results()
-    for step in steps:
-        groups = list(step.plan(results))
-        done = run_groups(partial(_run_group, attempt, step.name, step.work), list(enumerate(groups)))
-        results[step.name] = list(done)
+    try:
+        for step in steps:
+            groups = list(step.plan(results))
+            done = run_groups(partial(_run_group, attempt, step.name, step.work), list(enumerate(groups)))
+            results[step.name] = list(done)
+    except IntegrityError:
+        if standing := find(store, stage, fingerprint):  # another attempt finished meanwhile, and removed the files between the steps
+            return standing
+        raise
     if check is not None:
         check(results)
     final = [result for step in steps if step.final for result in results[step.name]]
@@ -140,8 +144,9 @@ def _run_group(attempt: Attempt, step: str, work: Work, numbered: tuple[int, Any
     output = Output(attempt)
     work(group, output)
     result = GroupResult(step, n, attempt.root, tuple(output.entries), dict(output.counts), output.note)
-    if attempt.store.put_if_absent(record, json.dumps(asdict(result), sort_keys=True).encode()):
-        return result
+    data = json.dumps(asdict(result), sort_keys=True).encode()
+    if attempt.store.put_if_absent(record, data):
+        return _parse_record(data, record, attempt.root)  # what a later attempt reads, so that a plan cannot tell the two apart
     standing = _read_record(attempt.store, record, attempt.root)
     assert standing is not None
     return standing
@@ -149,10 +154,16 @@ def _run_group(attempt: Attempt, step: str, work: Work, numbered: tuple[int, Any
 
 def _read_record(store: Store, path: str, root: str) -> GroupResult | None:
     try:
-        raw = json.loads(store.read(path))
-        return GroupResult(**{**raw, "root": root, "files": tuple(FileEntry(**entry) for entry in raw["files"])})
+        data = store.read(path)
     except FileNotFoundError:
         return None
+    return _parse_record(data, path, root)
+
+
+def _parse_record(data: bytes, path: str, root: str) -> GroupResult:
+    try:
+        raw = json.loads(data)
+        return GroupResult(**{**raw, "root": root, "files": tuple(FileEntry(**entry) for entry in raw["files"])})
     except (ValueError, TypeError, KeyError) as error:
         raise IntegrityError(path, expected="a group record", actual=str(error)) from error
 

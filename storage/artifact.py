@@ -110,7 +110,7 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
     if isinstance(value, BaseModel):
-        return _plain(value.model_dump(mode="json"), where)
+        return _plain(value.model_dump(), where)  # not mode="json", which would make a list of a set, in any order
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):

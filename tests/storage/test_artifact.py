@@ -81,6 +81,16 @@ def test_what_has_no_stable_form_is_refused(value: Any) -> None:
         canonical_json(value)
 
 
+class WithSet(Strict):
+    names: frozenset[str] = frozenset("ab")
+
+
+def test_a_model_hides_no_set() -> None:
+    """pydantic would make a list of it, in any order."""
+    with pytest.raises(TypeError, match=r"config\.names: frozenset has no stable form"):
+        identity("dedup", 1, WithSet(), {})
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nan_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
