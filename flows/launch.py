@@ -186,4 +186,6 @@ def run_attempts(
             raise error
         problem = str(error) if error else problem or f"no result; {launcher.ending(handle)}"
         print(f"attempt {number} of {max_attempts}: {problem}", file=sys.stderr)
-    raise RetryableError(f"{max_attempts} attempts failed, the last: {problem}; see {attempt.log}\n{launcher.logs(handle)}")
+    # torchrun's own words about a rank that failed are long, and the last: what the rank said comes first.
+    said = f"rank {result['rank']}: {result['traceback'][-TAIL_BYTES:]}" if result and "traceback" in result else launcher.logs(handle)
+    raise RetryableError(f"{max_attempts} attempts failed, the last: {problem}; see {attempt.log}\n{said}")

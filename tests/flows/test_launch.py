@@ -91,6 +91,13 @@ def test_when_every_attempt_fails_the_error_shows_the_log(tmp_path: Path) -> Non
         attempts(Pretended([None, None]), tmp_path, 2)
 
 
+def test_the_error_shows_what_the_failing_rank_said_before_what_torchrun_says(tmp_path: Path) -> None:
+    """torchrun's report alone is longer than what is shown of a log."""
+    result = {**failed("RetryableError", "MemoryError: 2 GiB"), "rank": 5, "traceback": "Traceback …\nMemoryError: 2 GiB\n"}
+    with pytest.raises(RetryableError, match=r"the last: MemoryError: 2 GiB; see .*output\.log\nrank 5: Traceback …\nMemoryError: 2 GiB"):
+        attempts(Pretended([result]), tmp_path, 1)
+
+
 def start_flow(folder: Path) -> tuple[subprocess.Popen[bytes], dict[int, int]]:
     """A flow's process with two stubborn ranks under torchrun, and its tree once both run."""
     (folder / "rank.py").write_text(STUBBORN)
