@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from flows.driver import Plan, check_asked, nothing_to_do, open_old_run, open_plan, set_up_prefect, survey
-from flows.runs import open_run
+from flows.runs import Run, open_run
 from flows.show import asked_stages, status_table
 from flows.terminal import console
 from flows.walk import STAGES, Asked, stage_name
@@ -42,6 +42,7 @@ def run_command(
         console.print(f"fresh: nothing to do ({', '.join(dict.fromkeys(v.stage for v in walk.visits if v.asked))})")
         _say_where(plan)
         return
+    before.check_not_running()
     set_up_prefect()
     from flows.prefect_flows import whole_path
     from flows.server import prefect_server
@@ -64,14 +65,16 @@ def status_command(recipe: str, execution: str, name: str | None) -> None:
     plan = open_plan(recipe, execution, name)
     before = open_run(plan.store, plan.run.name)
     walk = survey(plan, Asked())
-    console.print(f"run [bold]{plan.run.name}[/] in {plan.store.uri}, {_state(before.state)}")
+    console.print(f"run [bold]{plan.run.name}[/] in {plan.store.uri}, {_state(before)}")
     console.print(status_table(walk.visits))
     shown = before.report_is_fresh and before.artifacts == plan.run.artifacts
     console.print(f"report: {'fresh' if shown else 'stale'}")
 
 
-def _state(state: str) -> str:
-    return {"new": "never run"}.get(state, state)
+def _state(run: Run) -> str:
+    if run.state == "running" and not run.is_alive:
+        return "interrupted: it goes on with caravan run"
+    return "never run" if run.state == "new" else run.state
 
 
 def report_command(execution: str, name: str) -> None:

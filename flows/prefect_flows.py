@@ -15,6 +15,7 @@ from pydantic import Field
 from flows.data_to_checkpoint import data_to_checkpoint
 from flows.driver import Plan, check_asked, open_plan, resolved
 from flows.perform import Performer
+from flows.runs import open_run
 from flows.show import stage_line, summary_markdown
 from flows.stages import dask_cluster, publish_markdown, run_task
 from flows.terminal import console
@@ -66,6 +67,7 @@ def one_stage(
 def run_plan(plan: Plan, asked: Asked) -> Walk:
     """Run what is asked for, inside a flow. The run's file says how it went, also when it fails or is cancelled."""
     check_asked(plan, asked)
+    open_run(plan.store, plan.run.name).check_not_running()
     plan.run.begin(resolved(plan.recipe), resolved(plan.execution), str(runtime.flow_run.id or ""))
     log = plan.run.work_dir(plan.execution.work_dir) / "workers.log"
     try:

@@ -57,6 +57,12 @@ def _parent_and_start(pid: int) -> tuple[int, int] | None:
     return None if fields[0] == "Z" else (int(fields[1]), int(fields[19]))
 
 
+def start_of(pid: int) -> int | None:
+    """When a process that runs was started, in clock ticks since boot: tells it from a later one of the same number. None: it is gone."""
+    found = _parent_and_start(pid)
+    return found[1] if found else None
+
+
 def descendants(pid: int) -> dict[int, int]:
     """Every process below `pid`, as pid → start time, so that a pid used again is not taken for it. Linux only, else empty."""
     if sys.platform != "linux":

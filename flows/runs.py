@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
+from flows.processes import start_of
 from storage.artifact import Manifest, find
 from storage.errors import ConfigError, IntegrityError
 from storage.store import Store
@@ -53,6 +54,7 @@ class Run:
     ended_at_s: float | None = None
     host: str = ""
     pid: int = 0
+    pid_start: int = 0  # `processes.start_of` it
     flow_run: str = ""
     error: str = ""
     report_of: str = ""  # hash of the artifacts that the report shows
@@ -92,7 +94,7 @@ class Run:
         """The run is running, here, with these files."""
         self.recipe, self.execution, self.flow_run = recipe, execution, flow_run
         self.state, self.started_at_s, self.ended_at_s, self.error = "running", time.time(), None, ""
-        self.host, self.pid = socket.gethostname(), os.getpid()
+        self.host, self.pid, self.pid_start = socket.gethostname(), os.getpid(), start_of(os.getpid()) or 0
         for name, value in (("recipe", recipe), ("execution", execution)):
             self.store.write(f"{self.root}/{name}.yaml", yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode())
         self.save()
@@ -130,9 +132,17 @@ class Run:
         """Whether it says that it runs, and its process on this machine does; on another machine, whether it says so."""
         if self.state != "running":
             return False
-        if self.host != socket.gethostname():
-            return True
-        return os.path.exists(f"/proc/{self.pid}") if os.path.isdir("/proc") else True
+        return self.host != socket.gethostname() or not os.path.isdir("/proc") or start_of(self.pid) == self.pid_start
+
+    def check_not_running(self) -> None:
+        """Raises ConfigError while another process of this machine runs it: both would write its file, its logs and its state.
+
+        Of another machine nobody can say; there the lease keeps trainers apart (RULE 10).
+        """
+        if self.host == socket.gethostname() and self.pid != os.getpid() and self.is_alive:
+            raise ConfigError(
+                f"run {self.name} is running already, as process {self.pid}: wait for it, or give this one another name: --run"
+            )
 
 
 def open_run(store: Store, name: str) -> Run:
