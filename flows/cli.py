@@ -6,6 +6,7 @@ execution file. `tests/flows/test_cli.py` guards the surface. Modules are import
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import Annotated, NoReturn
@@ -29,6 +30,9 @@ Execution = Annotated[
 ]
 RunName = Annotated[str | None, typer.Option("--run", help="name of the run; the recipe's own name when not given")]
 OldRun = Annotated[str, typer.Option("--run", help="name of the run to ask")]
+
+
+REFUSED_BY_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @app.command()
@@ -164,13 +168,21 @@ def gc(
 
 
 def _guard(action: Callable[[], None]) -> None:
-    """Run a command; an error of Caravan's own is its message and exit code 1, Ctrl-C is 130, anything else a traceback."""
+    """Run a command; an error of Caravan's own, or a disk that refuses, is its message and exit code 1, Ctrl-C is 130.
+
+    Anything else is a fault of ours: a traceback.
+    """
     from storage.errors import CaravanError
 
     try:
         action()
     except CaravanError as error:
         _end(type(error).__name__, str(error), 1)
+    except OSError as error:
+        if error.errno not in REFUSED_BY_DISK:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        _end("disk", f"{error.strerror}{where}; what is finished is kept, and the same command goes on from there", 1)
     except KeyboardInterrupt:
         _end("stopped", "by Ctrl-C; what is finished is kept, and the same command goes on from there", 130)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,16 @@ def test_ctrl_c_is_one_line_and_130() -> None:
         result = CliRunner().invoke(app, ["status"])
     assert result.exit_code == 130
     assert result.output == "stopped by Ctrl-C; what is finished is kept, and the same command goes on from there\n"
+
+
+def test_a_full_disk_is_one_line_and_a_fault_of_ours_is_not() -> None:
+    """Who can mend it needs no traceback; who cannot, needs one to send."""
+    with mock.patch("flows.commands.status_command", side_effect=OSError(errno.ENOSPC, "No space left on device", "/data/x")):
+        result = CliRunner().invoke(app, ["status"])
+    assert result.exit_code == 1
+    assert result.output.startswith("disk No space left on device (/data/x); what is finished is kept")
+    with mock.patch("flows.commands.status_command", side_effect=FileNotFoundError(errno.ENOENT, "gone", "x")):
+        assert isinstance(CliRunner().invoke(app, ["status"]).exception, FileNotFoundError)
 
 
 def test_only_is_from_and_to_in_one() -> None:
