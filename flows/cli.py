@@ -21,7 +21,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Raw text to an evaluated, exported Llama-3-style checkpoint: the published recipe, small here and large on a cluster.\n\n"
     "A **recipe** says what to do, an **execution** file where and how, and a **run** is a small file that points at the artifacts that "
-    "came out. Start with `caravan run --recipe demo --dry-run`, then leave `--dry-run` out.",
+    "came out. Start with `caravan run --recipe demo --dry-run`, then leave `--dry-run` out.\n\n"
+    "Environment: `CARAVAN_STORE` and `CARAVAN_RAW_ROOT` replace the execution file's `store` and `raw_root`; an `s3://` store takes "
+    "the usual `AWS_*` variables. Exit codes: 0 done, 1 an error that says what to mend, 130 stopped by Ctrl-C.",
 )
 
 Recipe = Annotated[str, typer.Option("--recipe", help="recipe file (YAML), or the name of one in flows/recipes: demo, test, llama3-8b, …")]
@@ -82,6 +84,8 @@ def status(recipe: Recipe = "demo", execution: Execution = "local", name: RunNam
 
     The reason is the field of the recipe that differs from what the run was made with (`select.thresholds.web.min_gopher_word_count:
     50 → 60`), or the input whose bytes changed. Nothing runs and nothing is written.
+
+    Example: `caravan status --recipe my.yaml`
     """
     from flows.commands import status_command
 
@@ -97,6 +101,8 @@ def explain(
     """What happened to one document: where it came from, its text, signals, clusters, decision and edits, and the steps that saw it.
 
     Ids stand in the tables, in the report's samples, and in what `caravan trace` prints.
+
+    Example: `caravan explain 0a1b2c3d --run my-run`
     """
     from flows.commands import explain_command
 
@@ -105,7 +111,7 @@ def explain(
 
 @app.command()
 def trace(
-    document: Annotated[str | None, typer.Argument(metavar="[ID]", help="a document's id, or its first digits: which steps saw it")] = None,
+    document: Annotated[str | None, typer.Argument(metavar="ID", help="a document's id, or its first digits: which steps saw it")] = None,
     url: Annotated[str | None, typer.Option("--url", help="every document of this URL, and the steps that saw them")] = None,
     stage: Annotated[str | None, typer.Option("--stage", help="with --step: a training stage (pretrain, extend_context, anneal)")] = None,
     step: Annotated[
@@ -120,7 +126,7 @@ def trace(
 
     * `caravan trace 0a1b2c3d` : the samples and steps of one document, in every training stage
 
-    * `caravan trace --url https://example.org/page`
+    * `caravan trace --url https://example.org/page` : as deduplication reads it, so without its scheme, fragment or tracking parameters
 
     * `caravan trace --stage pretrain --step 41` : what was in the batch at step 41
 
@@ -141,13 +147,18 @@ def report(execution: Execution = "local", name: OldRun = "demo") -> None:
 
 @app.command()
 def generate(
-    prompt: Annotated[str, typer.Argument(help="text to go on from")],
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, max=4096, help="tokens to generate at most")] = 60,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="text to go on from; begins as a document, after BOS")],
+    max_new_tokens: Annotated[
+        int | None, typer.Option("--max-new-tokens", min=1, max=4096, help="tokens to generate at most; the recipe's when not given")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="of the sampling")] = 0,
     execution: Execution = "local",
     name: OldRun = "demo",
 ) -> None:
-    """Text from the run's exported checkpoint, by `transformers`, with the generation settings of the recipe."""
+    """Text from the run's exported checkpoint, by `transformers`, with the generation settings of the recipe.
+
+    Example: `caravan generate "The river" --seed 3`
+    """
     from flows.commands import generate_command
 
     _guard(lambda: generate_command(prompt, max_new_tokens, seed, execution, name))

@@ -115,10 +115,12 @@ def trace_command(document: str | None, url: str | None, stage: str | None, step
     places = [lineage.find_document(run, document)] if document is not None else lineage.documents_of_url(run, url or "")
     for place in places:
         console.print(f"{place.id.hex()}  {place.source}")
-        console.print(seen_table(lineage.locate(run, place.id), list(lineage.seen_by(run, place.id))))
+        tokens = lineage.locate(run, place.id)
+        reason = None if tokens else lineage.drop_reason(run, place)
+        console.print(seen_table(tokens, list(lineage.seen_by(run, place.id)), reason))
 
 
-def generate_command(prompt: str, max_new_tokens: int, seed: int, execution: str, name: str) -> None:
+def generate_command(prompt: str, max_new_tokens: int | None, seed: int, execution: str, name: str) -> None:
     """`caravan generate`."""
     import tempfile
     from pathlib import Path
@@ -129,15 +131,18 @@ def generate_command(prompt: str, max_new_tokens: int, seed: int, execution: str
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
     from training.export import download
 
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory() as folder:
         download(run.store, export, Path(folder))
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model: Any = AutoModelForCausalLM.from_pretrained(folder)
     torch.manual_seed(seed)
-    output = model.generate(**tokenizer(prompt, return_tensors="pt", return_token_type_ids=False), max_new_tokens=max_new_tokens)
+    limit = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+    output = model.generate(**tokenizer(prompt, return_tensors="pt", return_token_type_ids=False), **limit)
     print(tokenizer.decode(output[0], skip_special_tokens=True))
 
 

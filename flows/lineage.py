@@ -156,6 +156,12 @@ def explain(run: Run, place: Place) -> dict[str, Any]:
     return facts
 
 
+def drop_reason(run: Run, place: Place) -> str | None:
+    """Why `select` dropped a document; None when it kept it, or judged other documents."""
+    row = _row(run, run.need("select"), part_name(place.part, place.source), place)
+    return row["reason"] if row else None
+
+
 def _row(run: Run, manifest: Manifest, name: str, place: Place) -> dict[str, Any] | None:
     """The document's row of a table, or None where the table was made of other documents: a place holds only if the ids agree (RULE 5)."""
     if manifest.payload["inputs"].get(f"documents.{place.source}") != _documents(run)[place.source].digest:

@@ -141,13 +141,14 @@ def _steps_text(seen: Sequence[Seen]) -> dict[str, str]:
     return {stage: f"step {', '.join(map(str, sorted(set(steps))))}" for stage, steps in by_stage.items()} or {"no step": ""}
 
 
-def seen_table(tokens: Tokens | None, seen: Sequence[Seen]) -> Any:
-    """Which samples and steps saw a document."""
+def seen_table(tokens: Tokens | None, seen: Sequence[Seen], reason: str | None = None) -> Any:
+    """Which samples and steps saw a document; without tokens, the `reason` why it was dropped."""
     if tokens is None:
-        return "  not kept: it has no tokens"
+        return f"  not kept{f' (dropped as {reason})' if reason else ''}: it has no tokens; `caravan explain` says more"
     where = f"tokens {tokens.start:,} to {tokens.end:,} of {tokens.split}/{tokens.name}"
     if not seen:
-        return f"  {where}; no training step saw it"
+        why = "held out" if tokens.split == "held_out" else "its tokens are in no sample"
+        return f"  {where}; no training step saw it: {why}"
     table = _rows(where, ("stage", "step", "sample", "epoch"))
     for sample in seen:
         table.add_row(sample.stage, str(sample.step), str(sample.sample), str(sample.epoch))

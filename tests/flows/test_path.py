@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from io import StringIO
@@ -15,13 +16,13 @@ from benchmarks.proofs.counters import balances, losing_a_row
 from flows.cli import app
 from flows.driver import Plan, check_asked, nothing_to_do, survey
 from flows.garbage import find_garbage
-from flows.lineage import TRAINING, documents_of_step, documents_of_url, explain, find_document, locate, order_in, seen_by
+from flows.lineage import TRAINING, documents_of_step, documents_of_url, drop_reason, explain, find_document, locate, order_in, seen_by
 from flows.prefect_flows import one_stage
 from flows.runs import open_run
 from flows.show import explanation, stage_line
 from flows.walk import STAGES, Asked
 from pipeline.documents import read_documents
-from storage.artifact import Manifest
+from storage.artifact import Manifest, read_verified
 from storage.errors import ConfigError, IntegrityError
 
 
@@ -89,6 +90,17 @@ def test_a_url_is_found_as_written_and_as_deduplication_reads_it(finished: Plan)
     assert found == [found[0]] * 3
     with pytest.raises(ConfigError, match="no document with the URL nowhere"):
         documents_of_url(finished.run, "nowhere")
+
+
+def test_trace_says_why_a_document_has_no_step(finished: Plan) -> None:
+    """Dropped documents by select's reason; what was kept has none."""
+    samples = json.loads(read_verified(finished.store, finished.run.need("select"), "samples.json"))
+    reasons = {(reason, id) for by_reason in samples.values() for reason, ids in by_reason.items() for id in ids}
+    assert {reason for reason, _ in reasons} > {"kept"}
+    for reason, id in reasons:
+        place = find_document(finished.run, id)
+        assert drop_reason(finished.run, place) == (None if reason == "kept" else reason)
+        assert (locate(finished.run, place.id) is None) == (reason != "kept")
 
 
 def test_what_cannot_run_is_refused_before_any_work(finished: Plan) -> None:
