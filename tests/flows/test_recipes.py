@@ -115,6 +115,12 @@ def test_the_second_published_mesh_does_not_serve_the_early_phases(tmp_path: Pat
         check_together(load_recipe("llama3-405b"), load_execution(str(file)))
 
 
+def test_an_execution_serves_a_recipe_that_leaves_stages_out() -> None:
+    """One recipe, many places, and one place for many recipes: `local` says how annealing runs, also for a recipe without it."""
+    recipe = load_recipe("demo").model_copy(update={"extend_context": None, "anneal": None})
+    check_together(recipe, load_execution("local"))
+
+
 def test_the_405b_schedule_has_the_published_edges() -> None:
     """Second batch at step 61, third at 342,162, the end after 1,100,929 steps; the rate reaches 8e-7 at step 1,200,000."""
     pretrain = load_recipe("llama3-405b").pretrain
