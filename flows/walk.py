@@ -95,12 +95,16 @@ _CONSTANTS: dict[str, dict[str, Any]] = {}
 
 @dataclass(frozen=True)
 class Pending:
-    """An artifact that does not exist yet: of which stage, and why, as the field or input that differs; `root`: what began it, upstream."""
+    """An artifact that does not exist yet: of which stage, and why, as the field or input that differs.
+
+    `root`: what began it, upstream; `begins`: the first stage that has to run for it.
+    """
 
     stage: StageName
     key: str
     reason: str
     root: str
+    begins: StageName
 
 
 class Untouched(Store):
@@ -247,7 +251,8 @@ class Walk:
         if pending:
             self._refuse_unasked(stage, pending, asked)
             name, first = next(iter(pending.items()))
-            return self._pending(stage, key, f"input {name}: {first.root}", asked, root=first.root)
+            begins = min((value.begins for value in pending.values()), key=STAGES.index)
+            return self._pending(stage, key, f"input {name}: {first.root}", asked, root=first.root, begins=begins)
         fingerprint, payload = identity(stage.artifact, stage.version, config, {name: value.digest for name, value in ready.items()})
         job = Job(stage, key, config, ready, fingerprint, payload)
         if standing := find(self.store, stage.artifact, fingerprint):
@@ -263,7 +268,7 @@ class Walk:
         """RULE 11: a stage that is asked for does not run on inputs that are stale and not asked for."""
         for name, value in pending.items():
             if asked and not self.asked.includes(value.stage) and STAGES.index(value.stage) < STAGES.index(self.asked.first):
-                raise ConfigError(f"{stage.name}: its input {name} is stale ({value.root}); run it too: --from {value.stage}")
+                raise ConfigError(f"{stage.name}: its input {name} is stale ({value.root}); run it too: --from {value.begins}")
 
     def note(self, visit: Visit) -> None:
         """Remember what was found at an artifact."""
@@ -280,9 +285,10 @@ class Walk:
             self.run.save()
         self._changed = False
 
-    def _pending(self, stage: Stage, key: str, reason: str, asked: bool, root: str = "") -> Pending:
+    def _pending(self, stage: Stage, key: str, reason: str, asked: bool, root: str = "", begins: StageName | None = None) -> Pending:
         self.note(Visit(key, stage.name, "stale", reason, asked, None))
-        return Pending(stage.name, key, reason, root or (reason if reason.startswith(stage.name) else f"{key} {reason}"))
+        root = root or (reason if reason.startswith(stage.name) else f"{key} {reason}")
+        return Pending(stage.name, key, reason, root, begins or stage.name)
 
     def _why(self, job: Job) -> str:
         previous = self.run.manifest(job.key)
