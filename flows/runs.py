@@ -54,7 +54,7 @@ class Run:
     ended_at_s: float | None = None
     host: str = ""
     pid: int = 0
-    pid_start: int = 0  # `processes.start_of` it
+    pid_start: int = 0  # `processes.start_of` it; 0: not known
     flow_run: str = ""
     error: str = ""
     report_of: str = ""  # hash of the artifacts that the report shows
@@ -132,7 +132,10 @@ class Run:
         """Whether it says that it runs, and its process on this machine does; on another machine, whether it says so."""
         if self.state != "running":
             return False
-        return self.host != socket.gethostname() or not os.path.isdir("/proc") or start_of(self.pid) == self.pid_start
+        if self.host != socket.gethostname() or not os.path.isdir("/proc"):
+            return True
+        start = start_of(self.pid)
+        return start is not None and self.pid_start in (start, 0)
 
     def check_not_running(self) -> None:
         """Raises ConfigError while another process of this machine runs it: both would write its file, its logs and its state.
