@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from flows.runs import all_runs
 from storage.artifact import find
 from storage.errors import ConfigError
+from storage.lease import held_by_a_living
 from storage.store import FileInfo, Store
 
 # Small files beside the bytes that say how an artifact came about: group records are not needed once the manifest stands.
 KEPT_NAMES = ("manifest.json",)
+LEASE_WATCH_S = 30.0  # what `lease_timeout_s` of an execution is by default; only a trainer that was killed makes gc wait that long
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,21 @@ class Garbage:
         return sum(file.size_bytes for file in self.files)
 
 
-def find_garbage(store: Store) -> list[Garbage]:
-    """What `caravan gc` would remove, by folder. Raises ConfigError while a run of the store is running."""
+def find_garbage(store: Store, *, watch_s: float = LEASE_WATCH_S) -> list[Garbage]:
+    """What `caravan gc` would remove, by folder.
+
+    Raises ConfigError while a run of the store is running, or a trainer that no run knows of: one whose lease moves within `watch_s`
+    seconds.
+    """
     used: set[tuple[str, str]] = set()
     for run in all_runs(store):
         if run.is_alive:
             raise ConfigError(f"run {run.name} is running on {run.host} (pid {run.pid}): what it writes looks like garbage until it ends")
         used |= {(pointer.stage, pointer.fingerprint) for pointer in run.artifacts.values()}
     found = [*_artifacts(store, used)]
+    unfinished = [item.what for item in found if not store.exists(f"{item.what}/manifest.json")]
+    if held := held_by_a_living(store, unfinished, watch_s):
+        raise ConfigError(f"{held} is being written: its lease moves. Wait until that ends")
     again = tuple(store.list_files("again")) if "again" in store.list_dirs("") else ()
     if again:
         found.append(Garbage("again", "left by --force", again))
@@ -47,6 +56,8 @@ def _artifacts(store: Store, used: set[tuple[str, str]]) -> Iterator[Garbage]:
         for fingerprint in store.list_dirs(f"artifacts/{stage}"):
             root = f"artifacts/{stage}/{fingerprint}"
             files = tuple(store.list_files(root))
+            if not files:
+                continue  # on a disk the folder of something that was removed stays
             if (stage, fingerprint) not in used:
                 yield Garbage(root, _why_unused(store, stage, fingerprint), files)
                 continue

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
@@ -98,6 +98,26 @@ def newest_token(store: Store, root: str, known: int = 0) -> int:
     while store.exists(lease_path(root, known + 1)):
         known += 1
     return known
+
+
+def held_by_a_living(store: Store, roots: Iterable[str], watch_s: float) -> str | None:
+    """The first of the artifacts at `roots` whose newest lease moves, or is let go, within `watch_s` seconds; None when nothing moves.
+
+    Waits only where there is a lease that nobody has let go.
+    """
+    seen: dict[str, tuple[int, Heartbeat]] = {}
+    for root in roots:
+        token = newest_token(store, root)
+        beat = read_heartbeat(store, root, token) if token else None
+        if beat is not None and not beat.released:
+            seen[root] = (token, beat)
+    end = time.monotonic() + watch_s
+    while seen and time.monotonic() < end:
+        time.sleep(min(MAX_POLL_S, watch_s / (2 * BEATS_PER_TIMEOUT)))
+        for root, (token, beat) in seen.items():
+            if newest_token(store, root, token) > token or read_heartbeat(store, root, token) != beat:
+                return root
+    return None
 
 
 @contextmanager
