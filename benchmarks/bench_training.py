@@ -66,10 +66,10 @@ SIZES = (
 )
 
 
-def training_of(size: Size) -> TrainingConfig:
+def training_of(size: Size, n_steps: int) -> TrainingConfig:
     """A constant rate, so that the bare loop needs no schedule."""
     phases = (PhaseConfig(seq_len=size.seq_len, global_batch_size=size.global_batch_size),)
-    schedule = ScheduleConfig(warmup_steps=0, decay="constant", phases=phases, n_steps=N_STEPS)
+    schedule = ScheduleConfig(warmup_steps=0, decay="constant", phases=phases, n_steps=n_steps)
     return TrainingConfig(optimizer=OptimizerConfig(lr_peak=1e-3), schedule=schedule, dtype="float32")
 
 
@@ -162,7 +162,7 @@ def losses_differ(stage: StageUnderTest, bare: Racer) -> float:
 
 def compare(size: Size, folder: Path, seed: int) -> Figure:
     """Run both and take the ratio over all turns. Raises RuntimeError when their losses differ: then it is not the same work."""
-    training = training_of(size)
+    training = training_of(size, N_STEPS)
     store = Store(str(folder / "store"))
     tokens = write_tokens(store, N_STEPS * size.step_tokens, size.model.vocab_size, seed)
     stage = StageUnderTest(folder, training=training, store=store, tokens=tokens, shares={"general": 1.0}, max_epochs=2)
