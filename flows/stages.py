@@ -40,6 +40,16 @@ Work = Callable[[], list[Manifest]]
 Progress = Callable[[int, int], None]
 
 
+class Here:
+    """Work that stays in this process: on Dask, Prefect pickles the parameters of the task that submits groups along with each group."""
+
+    def __init__(self, work: Work | None) -> None:
+        self.work = work
+
+    def __reduce__(self) -> tuple[type[Here], tuple[None]]:
+        return (Here, (None,))
+
+
 def may_retry(_task: Task[..., Any], _run: Any, state: State[Any]) -> bool:
     """Whether a failed task is worth another try: only what another try can mend."""
     return isinstance(state.result(raise_on_failure=False), RetryableError)
@@ -53,10 +63,11 @@ def may_retry(_task: Task[..., Any], _run: Any, state: State[Any]) -> bool:
     retry_delay_seconds=RETRY_DELAYS_S,
     retry_condition_fn=may_retry,
 )
-def stage_task(stage: str, title: str, work: Work) -> list[Manifest]:
+def stage_task(stage: str, title: str, here: Here) -> list[Manifest]:
     """Make the artifacts of one stage and publish what they count."""
     started = time.monotonic()
-    manifests = work()
+    assert here.work is not None
+    manifests = here.work()
     get_run_logger().info("%s: %d artifact(s) in %.1f s", title, len(manifests), time.monotonic() - started)
     create_table_artifact(
         key=artifact_key(stage),
@@ -67,7 +78,7 @@ def stage_task(stage: str, title: str, work: Work) -> list[Manifest]:
 
 
 # One per stage, so that each has its name in the interface and can be told apart in the API. Training has its launcher's attempts.
-TASKS: dict[str, Task[[str, str, Work], list[Manifest]]] = {
+TASKS: dict[str, Task[[str, str, Here], list[Manifest]]] = {
     name: stage_task.with_options(
         name=name, description=f"The stage {name} of the path.", retries=0 if name in TRAINING_STAGES else len(RETRY_DELAYS_S)
     )
@@ -78,7 +89,7 @@ TASKS: dict[str, Task[[str, str, Work], list[Manifest]]] = {
 def run_task(stage: str, title: str, work: Work) -> list[Manifest]:
     """Run `work` as the Prefect task of a stage; `title` names the task run."""
     named = TASKS[stage].with_options(task_run_name=title.replace("{", "{{").replace("}", "}}"))
-    return named(stage, title, work)
+    return named(stage, title, Here(work))
 
 
 def artifact_key(name: str) -> str:

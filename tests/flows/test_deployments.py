@@ -10,11 +10,11 @@ import pytest
 
 from benchmarks.proofs.common import TEST_RECIPE, Place, place
 from benchmarks.proofs.deployed import PROCESSES, WHOLE_PATH, Deployed, cancel_in_training, server_and_worker
+from benchmarks.proofs.killing import processes_of
 from benchmarks.proofs.proof_2 import with_threshold
-from benchmarks.proofs.proof_4 import processes_of
 from flows.walk import STAGES
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc"), pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,12 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """The test recipe on its corpus, in a store of its own."""
-    return place(tmp_path_factory.mktemp("deployed") / "place", TEST_RECIPE)
+    """The test recipe on its corpus, with one training stage, in a store of its own."""
+
+    def change(raw: dict[str, Any]) -> None:
+        del raw["extend_context"], raw["anneal"]
+
+    return place(tmp_path_factory.mktemp("deployed") / "place", TEST_RECIPE).with_recipe(change, "small.yaml")
 
 
 def files(here: Place) -> dict[str, Any]:
@@ -58,7 +62,7 @@ def whole(deployed: Deployed, here: Place) -> Any:
 def test_the_whole_path_completes_with_names_and_artifacts_in_the_server(deployed: Deployed, here: Place, whole: Any) -> None:
     """The run tells what it is; each stage has its task, its table and its progress there; the run's file names the flow run."""
     assert whole.state_name == "Completed", whole.state.message
-    assert whole.name == "path of recipe"
+    assert whole.name == "path of small"
     run = here.state()
     assert (run.state, run.report_is_fresh, run.flow_run) == ("finished", True, str(whole.id))
     assert deployed.unpublished(whole.id, here) == []
