@@ -7,7 +7,6 @@ earlier groups left behind. The parent is the process that plans and waits; it h
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -20,7 +19,8 @@ from typing import Any
 
 from benchmarks.data_path import PROJECT, Sample, recipe_of, run_path, write_raw
 from benchmarks.figure import Figure
-from flows.perform import make
+from benchmarks.peak import peak_mb, watched
+from flows.making import make
 from flows.walk import Job
 from flows.workers import Workers
 from storage.artifact import Manifest
@@ -32,25 +32,7 @@ WORKERS = 2
 MAX_WORKER_MB = 1000.0
 MAX_GROWTH = 1.15  # the largest document and the largest partition are a little larger in more documents
 PARENT = "the parent"
-
-
-def peak_mb() -> float:
-    """Largest resident set of this process since the last `reset_peak`, in 10^6 bytes."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) * 1024 / 1e6
-
-
-def reset_peak() -> None:
-    """Forget the peak so far; where the kernel refuses, the peak is that of the process's life."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def watched(function: Callable[[Any], Any], group: Any) -> tuple[float, Any]:
-    """Peak and result of a group of work, in the worker."""
-    reset_peak()
-    result = function(group)
-    return peak_mb(), result
+CHILD = "import sys; from benchmarks.bench_memory import print_peaks; print_peaks(sys.argv[1], int(sys.argv[2]))"
 
 
 @dataclass
@@ -75,14 +57,16 @@ class Watch:
         return [result for _, result in answers]
 
 
-def measure(raw_root: Path, partitions: int) -> dict[str, float]:
-    """Peak in MB by stage, and of this process."""
+def print_peaks(raw_root: str, partitions: int) -> None:
+    """Peak in MB by stage, and of this process, as JSON."""
+    import flows.perform  # noqa: F401 - with Prefect, as in a run
+
     with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
         store = Store(str(Path(folder) / "store"))
         with Workers(WORKERS, log=Path(folder) / "workers.log") as workers:
-            watch = Watch(workers, store, Store(str(raw_root)))
-            run_path(recipe_of(partitions, {}, {}), raw_root, store, "tokenize", watch)
-    return {**watch.peaks, PARENT: peak_mb()}
+            watch = Watch(workers, store, Store(raw_root))
+            run_path(recipe_of(partitions, {}, {}), Path(raw_root), store, "tokenize", watch)
+    print(json.dumps({**watch.peaks, PARENT: peak_mb()}))
 
 
 def figures(corpus: Path, seed: int) -> list[Figure]:
@@ -91,7 +75,7 @@ def figures(corpus: Path, seed: int) -> list[Figure]:
     for times in (1, TIMES):
         with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
             write_raw(corpus, Path(folder) / "raw", Sample(seed, step=STEP * TIMES // times))
-            command = [sys.executable, "-m", "benchmarks.bench_memory", str(Path(folder) / "raw"), str(times)]
+            command = [sys.executable, "-c", CHILD, str(Path(folder) / "raw"), str(times)]
             done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True)
             found.append(json.loads(done.stdout))
         print(f"      corpus x{times}, MB: {', '.join(f'{name} {peak:.0f}' for name, peak in found[-1].items())}", flush=True)
@@ -104,7 +88,3 @@ def figures(corpus: Path, seed: int) -> list[Figure]:
             for name in more
         ),
     ]
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(Path(sys.argv[1]), int(sys.argv[2]))))

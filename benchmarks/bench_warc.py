@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.data_path import LABEL_LINES, PROJECT, Sample, recipe_of, run_path, write_raw
 from benchmarks.figure import Figure
-from flows.perform import make
+from flows.making import make
 from flows.walk import Job
 from pipeline.quality.thresholds import PUBLISHED
 from storage.artifact import Manifest, read_verified

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import json
 import platform
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from flows.driver import Plan
 from flows.execution import TrainingStage
 from flows.launch import Attempt, TorchrunHere, run_attempts
+from flows.making import make
 from flows.recipe import TrainedConfig
 from flows.stages import DaskGroups, Progress, ThreadGroups, run_task, watched
 from flows.terminal import console
@@ -70,18 +70,6 @@ def environment() -> dict[str, Any]:
     """Versions that bear on bytes."""
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     return {"python": platform.python_version(), "machine": platform.machine(), "libraries": versions}
-
-
-def make(store: Store, raw: Store, info: Mapping[str, Any], job: Job, run_groups: RunGroups | None = None) -> Manifest:
-    """Run a stage's module. Without `run_groups` its groups run here, one after the other."""
-    run = getattr(importlib.import_module(job.stage.module), job.stage.run)
-    extra: dict[str, Any] = {
-        **({"inputs": dict(job.inputs)} if job.stage.takes_inputs else {}),
-        **({"raw": raw} if job.stage.takes_raw else {}),
-        **({"run_groups": run_groups} if run_groups else {}),
-    }
-    manifest: Manifest = run(store=store, config=job.config, info=dict(info), **extra)
-    return manifest
 
 
 @dataclass

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.documents import keyed_fraction, parts_of, read_beside, read_documents, sources_of
+from pipeline.documents import keyed_fraction, parts_of, read_beside, read_documents, sources_of, texts_of
 from pipeline.exact_copies import read_ids
 from pipeline.fasttext_training import LABEL, FastTextConfig, load, train
 from pipeline.partitions import Output, Results, Step
@@ -69,14 +69,15 @@ def label_step(store: Store, inputs: Mapping[str, Manifest], classifier: Classif
 
 def _collect_labels(store: Store, inputs: Mapping[str, Manifest], classifier: Classifier, group: tuple[str, int], output: Output) -> None:
     source, part = group
-    documents = read_documents(store, inputs[f"documents.{source}"], part, ["id", "text"])
-    clusters = read_beside(store, inputs["clusters"], source, part, documents["id"], ["cluster_id", "split"])
+    documents = inputs[f"documents.{source}"]
+    ids = read_documents(store, documents, part, ["id"])["id"]
+    clusters = read_beside(store, inputs["clusters"], source, part, ids, ["cluster_id", "split"])
     label, trained, lines = classifier.labels[source], set[bytes](), 0
     with output.create(f"labels/{source}/part-{part:05d}.txt") as file:
-        for text, cluster in zip(documents["text"], clusters.to_pylist(), strict=True):
+        for text, cluster in zip(texts_of(store, documents, part), clusters.to_pylist(), strict=True):
             if cluster["split"] != "held_out" and classifier.trains_on(cluster["cluster_id"]):
                 trained.add(cluster["cluster_id"])
-                for example in classifier.examples(text.as_py()):
+                for example in classifier.examples(text):
                     file.write(f"{LABEL}{label} {example}\n".encode())
                     lines += 1
     with output.create(f"trained/{source}/part-{part:05d}") as file:

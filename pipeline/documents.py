@@ -7,16 +7,18 @@ bits of p, sorted by id. A table beside the documents of several sources has the
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from storage.artifact import Manifest
+from storage.artifact import Manifest, read_verified
 from storage.errors import IntegrityError
 from storage.store import Store
-from storage.tables import ID, read_table
+from storage.tables import ID, read_table, table_pieces
 
 ID_BYTES = 16
 DOMAINS = ("general", "math", "code", "multilingual")
@@ -113,6 +115,25 @@ def read_documents(store: Store, documents: Manifest, part: int, columns: Sequen
     return read_table(store, documents, part_name(part), columns)
 
 
+def document_pieces(
+    store: Store, documents: Manifest, part: int, columns: Sequence[str], wanted: pa.ChunkedArray | None = None
+) -> Iterator[pa.Table]:
+    """The rows of `read_documents`, of those that `wanted` (bool, a row each) marks, in order and in small pieces.
+
+    Memory holds the compressed partition and one piece of its text. Raises IntegrityError.
+    """
+    name, position = part_name(part), 0
+    for piece in table_pieces(read_verified(store, documents, name), f"{documents.root}/{name}", columns):
+        yield piece if wanted is None else piece.filter(wanted.slice(position, piece.num_rows))
+        position += piece.num_rows
+
+
+def texts_of(store: Store, documents: Manifest, part: int) -> Iterator[str]:
+    """The texts of a partition, in order, a piece in memory at a time. Raises IntegrityError."""
+    for piece in document_pieces(store, documents, part, ["text"]):
+        yield from piece["text"].to_pylist()
+
+
 def read_beside(
     store: Store, table: Manifest, source: str, part: int, ids: pa.ChunkedArray, columns: Sequence[str] | None = None
 ) -> pa.Table:
@@ -172,18 +193,21 @@ class Survivor:
 def survivors(store: Store, inputs: Mapping[str, Manifest], selection: Manifest, part: int, split: str) -> Iterator[Survivor]:
     """The kept documents of one split in partition `part`, of all sources, in id order, edits applied.
 
-    `inputs` holds `documents.<source>`. `split` is "train" or "held_out". Raises IntegrityError.
+    Memory holds the selection of one partition, its compressed documents and a piece of their text. `inputs` holds `documents.<source>`.
+    `split` is "train" or "held_out". Raises IntegrityError.
     """
-    rows = [row for name, documents in sources_of(inputs).items() for row in _survivors(store, documents, name, selection, part, split)]
-    yield from sorted(rows, key=lambda row: row.id)
+    rows = [_survivors(store, documents, name, selection, part, split) for name, documents in sources_of(inputs).items()]
+    yield from heapq.merge(*rows, key=lambda row: row.id)
 
 
 def _survivors(store: Store, documents: Manifest, source: str, selection: Manifest, part: int, split: str) -> Iterator[Survivor]:
-    table = read_documents(store, documents, part, ["id", "text", "language"])
-    chosen = read_beside(store, selection, source, part, table.column("id"))
-    for i, row in enumerate(chosen.to_pylist()):
-        if row["keep"] and row["split"] == split:
-            edits = [Edit(**edit) for edit in row["edits"]]
-            text = apply_edits(table.column("text")[i].as_py(), edits)
-            language = table.column("language")[i].as_py()
-            yield Survivor(row["id"], text, source, row["domain"], row["component"], language)
+    ids = read_documents(store, documents, part, ["id"]).column("id")
+    chosen = read_beside(store, selection, source, part, ids, ["keep", "split", "domain", "component", "edits"])
+    wanted = pc.and_(chosen.column("keep"), pc.equal(chosen.column("split"), split))
+    kept, position = chosen.filter(wanted), 0
+    for piece in document_pieces(store, documents, part, ["text", "language"], wanted):
+        rows = kept.slice(position, piece.num_rows).to_pylist()
+        position += piece.num_rows
+        for row, text, language in zip(rows, *(piece.column(name).to_pylist() for name in ("text", "language")), strict=True):
+            edited = apply_edits(text, [Edit(**edit) for edit in row["edits"]])
+            yield Survivor(row["id"], edited, source, row["domain"], row["component"], language)

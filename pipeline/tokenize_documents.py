@@ -28,7 +28,7 @@ NAME = "tokenize"
 VERSION = 1
 
 SPLITS = ("train", "held_out")
-BATCH_CHARACTERS = 1 << 20  # encoded at once: enough for the tokenizer's threads, and some 100 MB of its working memory
+BATCH_CHARACTERS = 1 << 18  # encoded at once: enough for the tokenizer's threads, and some 25 MB of its working memory
 TOKENIZER_NAME_DIGITS = 16
 
 

@@ -5,7 +5,8 @@ The same rows give the same bytes: one row group per `ROW_GROUP_ROWS` rows, fixe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from storage.errors import IntegrityError
 from storage.store import Store
 
 ROW_GROUP_ROWS = 4096
+PIECE_ROWS = 128
 ID = pa.binary(16)
 
 
@@ -36,8 +38,30 @@ def read_table(store: Store, manifest: Manifest, name: str, columns: Sequence[st
 
 def parse_table(data: bytes, where: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A table from the bytes of a Parquet file; `where` names it in errors. Raises IntegrityError."""
+    with _parsing(where):
+        return _open(data).read(None if columns is None else list(columns), use_threads=False)
+
+
+def table_pieces(data: bytes, where: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The table of `parse_table` in pieces of at most `PIECE_ROWS` rows, for columns of text that need not be held at once.
+
+    A table without rows is one piece. Raises IntegrityError.
+    """
+    with _parsing(where):
+        file = _open(data)
+        if file.metadata.num_rows == 0:
+            yield file.read(list(columns))
+        for batch in file.iter_batches(PIECE_ROWS, columns=list(columns), use_threads=False):
+            yield pa.Table.from_batches([batch])
+
+
+def _open(data: bytes) -> pq.ParquetFile:
+    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)  # in memory: nothing is gained by reading ahead in another thread
+
+
+@contextmanager
+def _parsing(where: str) -> Iterator[None]:
     try:
-        # The bytes are in memory: nothing is gained by reading ahead in another thread.
-        return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(None if columns is None else list(columns), use_threads=False)
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         raise IntegrityError(where, expected="a Parquet table", actual=str(error)) from error

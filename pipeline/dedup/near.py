@@ -10,10 +10,12 @@ Memory of `verify`: the shingle sets of one partition's smaller ids and of what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from pipeline.dedup.candidates import BAND, bucket_pairs
 from pipeline.dedup.clusters import EDGE, lookup
@@ -33,7 +35,7 @@ from pipeline.dedup.shuffle import (
     write_records,
     write_sections,
 )
-from pipeline.documents import read_documents
+from pipeline.documents import document_pieces, read_documents
 from pipeline.partitions import Output
 from storage.artifact import Manifest
 from storage.store import Store
@@ -57,10 +59,10 @@ def bands(near: Near, group: tuple[int, tuple[Sections, ...]], output: Output) -
     members = sort_records(read_records(near.store, exact, part, EDGE), "hi", "lo")
     found = [np.empty(0, BAND)]
     for documents in near.sources.values():
-        table = read_documents(near.store, documents, part, ["id", "text"])
-        high, low = split_ids(table.column("id"))
-        first = np.flatnonzero(lookup(members["hi"], members["lo"], high, low) < 0)
-        signature, filled = signatures(table.column("text").take(first).to_pylist(), near.config)
+        high, low = split_ids(read_documents(near.store, documents, part, ["id"]).column("id"))
+        is_first = lookup(members["hi"], members["lo"], high, low) < 0
+        first, texts = np.flatnonzero(is_first), _texts(near, documents, part, is_first)
+        signature, filled = map(np.concatenate, zip(*(signatures(some, near.config) for some in texts), strict=True))
         keys = band_keys(signature[filled], near.config)
         documents_of = np.repeat(first[filled], near.config.bands)
         follows = np.roll(keys, -1, axis=1)
@@ -104,14 +106,20 @@ def _shingles_of(near: Near, part: int, requests: Records) -> tuple[U64, U64, li
     wanted = unique_records(requests, "hi", "lo")
     found: list[tuple[int, int, U64]] = []
     for documents in near.sources.values():
-        table = read_documents(near.store, documents, part, ["id", "text"])
-        high, low = split_ids(table.column("id"))
-        rows = np.flatnonzero(lookup(wanted["hi"], wanted["lo"], high, low) >= 0)
-        sets = shingle_sets(table.column("text").take(rows).to_pylist(), near.config.ngram_words)
+        high, low = split_ids(read_documents(near.store, documents, part, ["id"]).column("id"))
+        is_wanted = lookup(wanted["hi"], wanted["lo"], high, low) >= 0
+        rows, texts = np.flatnonzero(is_wanted), _texts(near, documents, part, is_wanted)
+        sets = [each for some in texts for each in shingle_sets(some, near.config.ngram_words)]
         found += zip(high[rows].tolist(), low[rows].tolist(), sets, strict=True)
     found.sort(key=lambda item: item[:2])
     highs, lows = (np.array([item[k] for item in found], np.uint64) for k in (0, 1))
     return highs, lows, [item[2] for item in found]
+
+
+def _texts(near: Near, documents: Manifest, part: int, wanted: npt.NDArray[np.bool_]) -> Iterator[list[str]]:
+    """The texts of the rows `wanted` of partition `part`, in pieces: one at least."""
+    for piece in document_pieces(near.store, documents, part, ["text"], pa.chunked_array([pa.array(wanted)])):
+        yield piece["text"].to_pylist()
 
 
 def _pack(high: U64, low: U64, sets: Sequence[U64], chosen: Iterable[np.int64]) -> Iterable[bytes | memoryview]:

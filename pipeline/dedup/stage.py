@@ -48,7 +48,7 @@ from pipeline.dedup.shuffle import (
     write_records,
 )
 from pipeline.dedup.url import UrlConfig, url_key
-from pipeline.documents import CLUSTERS, LINE_SPANS, keyed_fraction, part_name, parts_of, read_documents, sources_of
+from pipeline.documents import CLUSTERS, LINE_SPANS, keyed_fraction, part_name, parts_of, read_documents, sources_of, texts_of
 from pipeline.partitions import GroupResult, Output, Results, RunGroups, Step, map_groups, run_stage
 from storage.artifact import FileEntry, Manifest, read_entry
 from storage.errors import ConfigError
@@ -152,9 +152,9 @@ def _keys(job: Job, part: int, output: Output) -> None:
     """Hashes of the texts and URLs of one partition, sent to partitions of keys; how many documents of each language may lose lines."""
     exact, url, languages = [np.empty(0, KEY)], [np.empty(0, KEY)], Counter[str]()
     for name, documents in job.sources.items():
-        table = read_documents(job.store, documents, part, ["id", "text", "url", "language"])
+        table = read_documents(job.store, documents, part, ["id", "url", "language"])
         high, low = split_ids(table.column("id"))
-        exact.append(_key_records([text_key(text) for text in table.column("text").to_pylist()], high, low))
+        exact.append(_key_records([text_key(text) for text in texts_of(job.store, documents, part)], high, low))
         if job.config.url_dedup[name]:
             keys = [None if value is None else url_key(value, job.config.url) for value in table.column("url").to_pylist()]
             rows = np.array([i for i, key in enumerate(keys) if key is not None], np.int64)
@@ -270,10 +270,12 @@ def _line_counts(job: Job, group: tuple[int, dict[str, int], dict[str, tuple[str
     part, languages, tables = group
     found = [np.empty(0, LINE)]
     for name, (root, entry) in tables.items():
-        documents = read_documents(job.store, job.sources[name], part, ["id", "text", "language"])
+        documents = read_documents(job.store, job.sources[name], part, ["id", "language"])
         clusters = parse_table(read_entry(job.store, root, entry), entry.name, ["cluster_id"])
         cluster, _ = split_ids(clusters.column("cluster_id"))
-        for i, (document, text, language) in enumerate(zip(*(column.to_pylist() for column in documents.columns), strict=True)):
+        ids, given = (column.to_pylist() for column in documents.columns)
+        texts = texts_of(job.store, job.sources[name], part)
+        for i, (document, language, text) in enumerate(zip(ids, given, texts, strict=True)):
             keys = {key for key in line_keys(text, job.config.lines) if key is not None}
             bucket = bucket_of(document, language, languages[language], job.config.lines)
             lines = np.fromiter(keys, np.uint64, len(keys))
@@ -303,12 +305,11 @@ def _spans(job: Job, group: tuple[int, tuple[Sections, ...]], output: Output) ->
     part, files = group
     keys = set(read_records(job.store, files, part, FREQUENT)["key"].tolist())
     for name, documents in job.sources.items():
-        if not job.config.line_dedup[name]:
-            table = read_documents(job.store, documents, part, ["id"])
-            found: list[list[tuple[int, int]]] = [[] for _ in range(len(table))]
+        table = read_documents(job.store, documents, part, ["id"])
+        if job.config.line_dedup[name]:
+            found = [_spans_of(text, keys, job.config.lines) for text in texts_of(job.store, documents, part)]
         else:
-            table = read_documents(job.store, documents, part, ["id", "text"])
-            found = [_spans_of(text, keys, job.config.lines) for text in table.column("text").to_pylist()]
+            found = [[] for _ in range(len(table))]
         rows = [[{"start": start, "end": end} for start, end in document] for document in found]
         output.table(
             f"spans/{part_name(part, name)}",

@@ -28,7 +28,7 @@ from pipeline.classifier_steps import (
     trained_files,
     validation_texts,
 )
-from pipeline.documents import DOMAIN_SCORES, DOMAINS, read_beside, read_documents
+from pipeline.documents import DOMAIN_SCORES, DOMAINS, document_pieces, read_beside, read_documents
 from pipeline.domains.config import Config
 from pipeline.domains.signals import lines_of, mean
 from pipeline.exact_copies import ask_steps, fill_step, wanted_files, write_scored
@@ -36,6 +36,7 @@ from pipeline.fasttext_training import probabilities
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from storage.artifact import FileEntry, Manifest
 from storage.store import Store
+from storage.tables import ID
 
 NAME = "domains"
 VERSION = 1
@@ -116,19 +117,21 @@ def _plan_scores(groups: Sequence[tuple[str, int]], results: Results) -> list[Sc
 
 def _score(store: Store, config: Config, inputs: Mapping[str, Manifest], group: ScoreGroup, output: Output) -> None:
     root = output.attempt.root
-    documents = read_documents(store, inputs[f"documents.{group.source}"], group.part, ["id", "text"])
-    clusters = read_beside(store, inputs["clusters"], group.source, group.part, documents["id"], ["cluster_id", "exact_id"])
+    documents = inputs[f"documents.{group.source}"]
+    ids = read_documents(store, documents, group.part, ["id"])["id"]
+    clusters = read_beside(store, inputs["clusters"], group.source, group.part, ids, ["cluster_id", "exact_id"])
     smallest = pc.equal(clusters["exact_id"], clusters["id"])
-    documents, cluster_ids = documents.filter(smallest), clusters["cluster_id"].filter(smallest).to_pylist()
-    trained = trained_clusters(store, root, group.trained.clusters)
-    fresh = [name not in trained for name in cluster_ids]
-    texts = [text for text, judged in zip(documents["text"].to_pylist(), fresh, strict=True) if judged]
-    scores = iter(score(open_model(store, root, group.trained.model), texts, config))
-    rows = [next(scores) if judged else None for judged in fresh]
+    trained = pa.array(sorted(trained_clusters(store, root, group.trained.clusters)), ID)
+    fresh = pc.and_(smallest, pc.invert(pc.is_in(clusters["cluster_id"], value_set=trained)))
+    model, scores = open_model(store, root, group.trained.model), list[list[float] | None]()
+    for piece in document_pieces(store, documents, group.part, ["text"], fresh):
+        scores += score(model, piece["text"].to_pylist(), config)
+    found = iter(scores)
+    rows = [next(found) if judged else None for judged in fresh.filter(smallest).to_pylist()]
     columns = {f"p_{domain}": [None if row is None else row[i] for row in rows] for i, domain in enumerate(DOMAINS)}
-    table = pa.table({"id": documents["id"], **columns}, schema=DOMAIN_SCORES)
+    table = pa.table({"id": ids.filter(smallest), **columns}, schema=DOMAIN_SCORES)
     write_scored(store, output, group.source, group.part, table, group.wanted)
-    output.counts["scored"] += len(texts)
+    output.counts["scored"] += len(scores)
 
 
 def _validate(store: Store, inputs: Mapping[str, Manifest], config: Config, trained: Trained, output: Output) -> None:

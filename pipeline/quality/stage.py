@@ -28,7 +28,7 @@ from pipeline.classifier_steps import (
     trained_files,
     validation_texts,
 )
-from pipeline.documents import read_beside, read_documents
+from pipeline.documents import document_pieces, read_beside, read_documents
 from pipeline.exact_copies import ask_steps, fill_step, wanted_files, write_own, write_scored
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.quality.classifier import POSITIVE, auc, line_of, quality_classifier, scores
@@ -105,18 +105,20 @@ def _plan_scores(groups: Sequence[tuple[str, int]], results: Results) -> list[Sc
 
 def _score(store: Store, raw: Store, config: Config, inputs: Mapping[str, Manifest], group: ScoreGroup, output: Output) -> None:
     columns = ["id", "text", "url", "language", "language_probability"]
-    documents = read_documents(store, inputs[f"documents.{group.source}"], group.part, columns)
-    clusters = read_beside(store, inputs["clusters"], group.source, group.part, documents["id"], ["cluster_id", "exact_id"])
+    documents = inputs[f"documents.{group.source}"]
+    ids = read_documents(store, documents, group.part, ["id"])["id"]
+    clusters = read_beside(store, inputs["clusters"], group.source, group.part, ids, ["cluster_id", "exact_id"])
     smallest = pc.equal(clusters["exact_id"], clusters["id"])
-    others, cluster_ids = documents.filter(pc.invert(smallest)), clusters["cluster_id"].filter(smallest).to_pylist()
     scorer = _scorer(store, raw, config, output.attempt.root, group)
-    table = scorer.table(documents.filter(smallest))
+    table = pa.concat_tables(map(scorer.table, document_pieces(store, documents, group.part, columns, smallest))).combine_chunks()
     if group.trained is not None:
         trained = trained_clusters(store, output.attempt.root, group.trained.clusters)
+        cluster_ids = clusters["cluster_id"].filter(smallest).to_pylist()
         table = without_scores(table, [name in trained for name in cluster_ids])
     write_scored(store, output, group.source, group.part, table, group.wanted)
-    if beyond_text(config) and others.num_rows:
-        write_own(output, group.source, group.part, scorer.own_table(others))
+    if beyond_text(config) and table.num_rows < len(ids):
+        others = document_pieces(store, documents, group.part, columns, pc.invert(smallest))
+        write_own(output, group.source, group.part, pa.concat_tables(map(scorer.own_table, others)).combine_chunks())
     output.counts["scored"] += table.num_rows
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from storage.artifact import Attempt, FileEntry, Manifest
 from storage.errors import IntegrityError
 from storage.store import Store
-from storage.tables import ID, ROW_GROUP_ROWS, open_table, parse_table, read_table, write_table
+from storage.tables import ID, PIECE_ROWS, ROW_GROUP_ROWS, open_table, parse_table, read_table, table_pieces, write_table
 
 SCHEMA = pa.schema(
     [
@@ -97,3 +98,36 @@ def test_a_flipped_byte_in_a_table_names_the_file_and_both_digests(store: Store)
 def test_what_is_no_table_is_named() -> None:
     with pytest.raises(IntegrityError, match="here: expected a Parquet table"):
         parse_table(b"no table", "here")
+
+
+@pytest.mark.parametrize("rows", [0, 1, PIECE_ROWS, PIECE_ROWS + 1, 3000])
+def test_pieces_are_the_table_cut(rows: int) -> None:
+    """Every row once and in order, in the columns that are asked for; an empty table is one empty piece."""
+    table = pa.table({"n": pa.array(range(rows), pa.int64()), "text": pa.array([f"text {n}" for n in range(rows)], pa.large_string())})
+    pieces = list(table_pieces(_parquet(table), "here", ["text"]))
+    assert pa.concat_tables(pieces).combine_chunks().equals(table.select(["text"]).combine_chunks())
+    assert max(piece.num_rows for piece in pieces) <= PIECE_ROWS
+
+
+def test_pieces_hold_a_piece_and_not_the_table() -> None:
+    """Memory is that of a piece and of the page it lies in (1,024 rows), however much the table holds."""
+    random = Random(3)
+    texts = [random.randbytes(5_000).hex() for _ in range(3_000)]
+    data = _parquet(pa.table({"text": pa.array(texts, pa.large_string())}))
+    before, most = pa.total_allocated_bytes(), 0
+    for _ in table_pieces(data, "here", ["text"]):
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert 0 < most < sum(map(len, texts)) / 2
+
+
+def test_a_damaged_table_is_named_when_it_is_read_in_pieces() -> None:
+    """IntegrityError, as from a whole read."""
+    with pytest.raises(IntegrityError, match="here"):
+        list(table_pieces(b"PAR1 and no more", "here", ["text"]))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    data = io.BytesIO()
+    with open_table(data, table.schema) as writer:
+        writer.write_table(table)
+    return data.getvalue()
