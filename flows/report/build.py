@@ -17,19 +17,22 @@ from plotly.offline import get_plotlyjs
 from flows.report import figures
 from flows.report.samples import samples
 from flows.runs import Run
+from flows.walk import STAGES
 from pipeline.ingest.documents import read_quarantine
 from storage.artifact import Manifest, read_verified
 from training.config import parameter_count
 from training.mix import mixture, read_plan
 
 TRAINING = ("pretrain", "extend_context", "anneal")
+PATH = ("snapshot", "extract", "documents", "origins", *STAGES[STAGES.index("dedup") :])  # the artifacts' stages in order
 METRICS = "metrics.jsonl"
 QUARANTINE_ROWS = 50
 
 
 def build_report(run: Run) -> str:
     """The page of a run, from the artifacts that it points at and the metrics beside it. Raises IntegrityError for damaged artifacts."""
-    found = {key: manifest for key in run.artifacts if (manifest := run.manifest(key))}
+    in_order = sorted(run.artifacts, key=lambda key: (PATH.index(key.partition("/")[0]), key))
+    found = {key: manifest for key in in_order if (manifest := run.manifest(key))}
     view: dict[str, Any] = {
         "run": run,
         "made_at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
@@ -45,6 +48,7 @@ def build_report(run: Run) -> str:
         "parameters": _parameters(run),
         "scores": _json(run, found.get("evaluate"), "scores.json"),
         "artifacts": found,
+        "artifact_rows": _artifact_rows(found),
         "samples": samples(run, found) if "select" in found else [],
     }
     view["figures"] = _figures(view)
@@ -77,6 +81,24 @@ def _quarantine(run: Run, found: Mapping[str, Manifest]) -> list[dict[str, Any]]
             table = read_quarantine(run.store, manifest).slice(0, QUARANTINE_ROWS)
             rows += [{"source": key.partition("/")[2], **row} for row in table.to_pylist()]
     return rows
+
+
+def _artifact_rows(found: Mapping[str, Manifest]) -> list[dict[str, Any]]:
+    """A line for each artifact; the extractions of a source, as many as it has files, share one."""
+    together: dict[str, list[Manifest]] = {}
+    for key, manifest in found.items():
+        together.setdefault("/".join(key.split("/")[:2]) if key.startswith("extract/") else key, []).append(manifest)
+    return [
+        {
+            "name": key if len(manifests) == 1 else f"{key} ({len(manifests):,})",
+            "fingerprint": manifests[0].fingerprint if len(manifests) == 1 else "",
+            "digest": manifests[0].digest[:16] if len(manifests) == 1 else "",
+            "n_files": sum(len(manifest.files) for manifest in manifests),
+            "size_bytes": sum(entry.size_bytes for manifest in manifests for entry in manifest.files),
+            "wall_s": sum(manifest.info.get("wall_s", 0.0) for manifest in manifests),
+        }
+        for key, manifests in together.items()
+    ]
 
 
 def _mixtures(run: Run, found: Mapping[str, Manifest]) -> dict[str, list[Any]]:

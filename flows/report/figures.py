@@ -42,7 +42,7 @@ def reasons(funnel: Mapping[str, Any]) -> go.Figure | None:
         values = [row["dropped"].get(reason, {}).get("documents", 0) for reason in order]
         if any(values):
             figure.add_bar(y=order, x=values, name=source, orientation="h")
-    _layout(figure, height=120 + 26 * len(order), barmode="stack", xaxis_title="documents")
+    _layout(figure, height=120 + 26 * len(order), barmode="stack", xaxis_title="documents", showlegend=True)
     return figure.update_yaxes(automargin=True)
 
 
