@@ -36,7 +36,7 @@ from storage.store import Store
 from storage.strict import Strict
 
 NAME = "build_tasks"
-VERSION = 1
+VERSION = 2
 
 CLOZE, CONTINUATION = "cloze", "continuation"
 TASKS = (CLOZE, CONTINUATION)
@@ -279,7 +279,8 @@ def cloze_rows(items: Sequence[Item], config: Config) -> Iterator[dict[str, Any]
 def continuation_rows(items: Sequence[Item], config: Config) -> Iterator[dict[str, Any]]:
     """Rows of continuation.jsonl of one domain, in order of rank.
 
-    An item for which other documents give fewer than three texts is left out.
+    An item for which other documents give fewer than three texts is left out. All four choices begin with the white space that goes on from
+    the context, or a line's end against a space would give the answer away.
     """
     by_language: dict[str, list[Item]] = {}
     for item in items:
@@ -290,7 +291,8 @@ def continuation_rows(items: Sequence[Item], config: Config) -> Iterator[dict[st
         if len(others) == N_CHOICES - 1:
             key = f"{NAME} gold {config.seed}"
             gold = int(keyed_fraction(key, bytes.fromhex(item.id) + item.offset.to_bytes(8, "big")) * N_CHOICES)
-            choices = [*others[:gold], item.answer, *others[gold:]]
+            space = item.answer[: len(item.answer) - len(item.answer.lstrip())]
+            choices = [*(space + text for text in others[:gold]), item.answer, *(space + text for text in others[gold:])]
             yield {**_place(item), "context": item.context, "choices": choices, "gold": gold}
 
 
@@ -300,8 +302,9 @@ def _first_distinct(item: Item, lists: Sequence[tuple[Sequence[Item], int]]) -> 
     for others, place in lists:
         for step in range(1, len(others)):
             other = others[(place + step) % len(others)]
-            if other.id != item.id and other.id not in found and other.answer != item.answer and other.answer not in found.values():
-                found[other.id] = other.answer
+            text = other.answer.strip()
+            if other.id != item.id and other.id not in found and text != item.answer.strip() and text not in found.values():
+                found[other.id] = text
                 if len(found) == N_CHOICES - 1:
                     return list(found.values())
     return list(found.values())

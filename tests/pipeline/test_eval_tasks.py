@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pipeline import eval_tasks
 from pipeline.documents import Survivor
-from pipeline.eval_tasks import Config, candidates
+from pipeline.eval_tasks import Config, Item, candidates, continuation_rows
 from pipeline.words import normalized_words
 from storage.artifact import Manifest, read_verified
 from storage.errors import ConfigError
@@ -142,6 +142,20 @@ def test_no_item_shares_a_13_gram_with_a_training_document(tmp_path: Path) -> No
         assert manifest.counts[f"overlapping:{task}"] == len(lost)
 
 
+def test_white_space_does_not_give_the_answer_away() -> None:
+    """Answers that follow a line's end among answers that follow a space: all choices of an item begin as its own does."""
+    items = [
+        Item(0.0, f"{n:032x}", 0, eval_tasks.CONTINUATION, "general", "en", "a context", space + f"the words of {n}")
+        for n, space in enumerate([" ", "\n", "\n\n", " ", "\n"])
+    ]
+    rows = list(continuation_rows(items, CONFIG))
+    assert len(rows) == len(items)
+    for item, row in zip(items, rows, strict=True):
+        assert row["choices"][row["gold"]] == item.answer
+        assert len({choice[: len(choice) - len(choice.lstrip())] for choice in row["choices"]}) == 1
+        assert len({choice.strip() for choice in row["choices"]}) == 4
+
+
 def test_choice_depends_on_ids_and_seed_alone(tmp_path: Path) -> None:
     """Partitions and order of input: the same bytes; another seed: another choice."""
     digests = []
@@ -200,7 +214,7 @@ def test_golden_digest(tmp_path: Path) -> None:
     """Bytes may change only with VERSION."""
     rows = [Row(f"k{n}", golden_text(n), split="held_out" if n < 5 else "train") for n in range(8)]
     manifest, _ = built(Store(str(tmp_path)), rows)
-    assert (eval_tasks.VERSION, manifest.digest[:16]) == (1, "943de542134d723e")
+    assert (eval_tasks.VERSION, manifest.digest[:16]) == (2, "20f25b50155f2459")
 
 
 def golden_text(n: int) -> str:
