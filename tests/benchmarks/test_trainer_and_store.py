@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -33,20 +31,11 @@ def test_trainer_and_bare_loop_take_turns_and_have_the_same_losses(tmp_path: Pat
     found = re.search(r"losses within (\S+)", figure.note)
     assert found is not None
     assert float(found[1]) < 1e-6
-
-
-def test_a_peer_that_does_other_work_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = bench_training.bare_arguments
-
-    def without_documents(*given: Any) -> list[str]:
-        command = arguments(*given)
-        config = json.loads(Path(command[1]).read_text())
-        Path(command[1]).write_text(json.dumps({**config, "bos_id": -1}))
-        return command
-
-    monkeypatch.setattr(bench_training, "bare_arguments", without_documents)
-    with pytest.raises(RuntimeError, match="losses of trainer and bare loop differ"):
-        bench_training.compare(TINY, tmp_path, seed=3)
+    # and a peer that does other work in one step is noticed
+    metrics, bare = tmp_path / "run" / "metrics.jsonl", tmp_path / "bare.out"
+    first, *rest = bare.read_text().splitlines()
+    bare.write_text("\n".join([str(float(first) * 1.001), *rest]))
+    assert bench_training.losses_differ(metrics, bare) > bench_training.LOSS_TOLERANCE
 
 
 def test_a_stage_runs_in_both_stores_and_gives_equal_digests(tmp_path: Path, minio: Minio, monkeypatch: pytest.MonkeyPatch) -> None:
