@@ -34,6 +34,7 @@ class Page(HTMLParser):
         self.attributes: list[tuple[str, str]] = []
         self.text, self.scripts, self.styles = "", [""], ""
         self.tables: list[list[list[str]]] = []
+        self.in_cell = False
         self.feed(text)
         self.close()
 
@@ -47,8 +48,13 @@ class Page(HTMLParser):
             self.tables[-1].append([])
         elif tag in ("td", "th"):
             self.tables[-1][-1].append("")
+            self.in_cell = True
         elif tag == "script":
             self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        """Note where a cell ends."""
+        self.in_cell = self.in_cell and tag not in ("td", "th")
 
     def handle_data(self, data: str) -> None:
         """Note text where it stands."""
@@ -58,7 +64,7 @@ class Page(HTMLParser):
             self.styles += data
         else:
             self.text += data
-            if self.tables and self.tables[-1] and self.tables[-1][-1]:
+            if self.in_cell:
                 self.tables[-1][-1][-1] += data
 
     def table(self, *heads: str) -> list[list[str]]:

@@ -1,0 +1,151 @@
+"""A small case of proofs 1, 2, 3, 4 and 6, by the functions that the proofs themselves use, on the one finished run of the session."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sys
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.settings import PREFECT_API_URL
+
+from benchmarks.proofs.common import TEST_RECIPE, Place, Proof, place
+from benchmarks.proofs.cutting import cut_corpus
+from benchmarks.proofs.killing import different, kill_and_resume, n_before_manifest, points_of, root_of
+from benchmarks.proofs.proof_1 import data_checks, export_checks, score_checks
+from benchmarks.proofs.proof_2 import a_threshold, is_select_and_after, with_mixture, with_threshold
+from benchmarks.proofs.proof_4 import same_but_for_origins
+from benchmarks.proofs.proof_6 import consumed_checks
+from flows.driver import Plan, open_plan, survey
+from flows.runs import open_run
+from flows.walk import STAGES, Asked
+from scripts.minio import Minio
+from storage.store import Store
+from tests.flows.in_process import run_here
+
+SCORED = {"documents", "dedup", "quality", "domains"}
+THROUGH_MIX = {*STAGES[: STAGES.index("pretrain")], "extract", "documents", "origins"}
+
+
+@pytest.fixture
+def here(finished: Plan, finished_folder: Path, tmp_path: Path) -> Place:
+    """A copy of the finished run that a test may change."""
+    shutil.copytree(finished_folder / "store", tmp_path / "store", copy_function=os.link)
+    made = place(tmp_path, TEST_RECIPE, raw_root=finished_folder / "raw")
+    return replace(made, env={**made.env, "PREFECT_API_URL": str(PREFECT_API_URL.value())})
+
+
+def plan_of(here: Place) -> Plan:
+    """A place's plan, in this process, where the variables of the finished run point elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CARAVAN_STORE", raising=False)
+        patch.delenv("CARAVAN_RAW_ROOT", raising=False)
+        return open_plan(str(here.recipe), str(here.execution), None)
+
+
+def digests(plan: Plan) -> dict[str, str]:
+    """Digest of every artifact that a plan's run points at."""
+    return {key: pointer.digest for key, pointer in plan.run.artifacts.items()}
+
+
+def test_proof_1_the_data_is_real_and_the_export_is_the_checkpoint(finished: Plan, tmp_path: Path) -> None:
+    """All but what this model is too small for: three domains in the WARC, and bits per byte under the unigram model's."""
+    run = open_run(finished.store, "test")
+    proof = Proof(1, "a small case")
+    data_checks(proof, run, finished.recipe)
+    score_checks(proof, run)
+    export_checks(proof, run, finished.recipe, tmp_path)
+    assert set(proof.failures) <= {"domains that the classifier finds in the WARC", "  their ratio"}
+    assert proof.n_checks == 11
+
+
+def test_proof_2_a_threshold_re_runs_select_and_what_follows_and_no_scoring(here: Place) -> None:
+    """Up and then down, both for real as far as the tokens; what is scored keeps its bytes."""
+    text_class, name, value = a_threshold(here.recipe)
+    before = digests(plan_of(here))
+    for factor in (6, 0.5):
+        plan = plan_of(with_threshold(here, text_class, name, type(value)(value * factor)))
+        stale = [visit.stage for visit in survey(plan, Asked()).visits if visit.state == "stale"]
+        assert is_select_and_after(stale)
+        made = {key.partition("/")[0] for key in run_here(plan, "tokenize")}
+        changed = {"select", "train_tokenizer", "tokenize"} if factor > 1 else {"select"}  # nothing is as short as the lower one
+        assert made == changed
+        assert ({key.partition("/")[0] for key in different(before, digests(plan))} & SCORED) == set()
+    plan = plan_of(here)
+    assert run_here(plan, "tokenize") == []
+    assert different(before, digests(plan)) == []
+
+
+def test_proof_2_a_mixture_re_runs_mix_and_no_tokenizing(here: Place) -> None:
+    """The plan of pretraining alone is made, and only training and what judges it is stale behind it."""
+    plan = plan_of(with_mixture(here))
+    stale = {visit.stage for visit in survey(plan, Asked()).visits if visit.state == "stale"}
+    assert stale == {"mix", *STAGES[STAGES.index("pretrain") :]} - {"report"}
+    assert run_here(plan, "mix") == ["mix/pretrain"]
+
+
+def test_proof_3_the_same_digests_on_minio(finished: Plan, s3_store: Store, tmp_path: Path) -> None:
+    """Every artifact as far as the plans; that of a checkpoint is compared where pretraining is killed on MinIO, below."""
+    made = place(tmp_path, TEST_RECIPE, raw_root=Path(finished.execution.raw_root), store_uri=s3_store.uri)
+    plan = plan_of(made)
+    run_here(plan, "mix")
+    ours = {key: digest for key, digest in digests(finished).items() if key.partition("/")[0] in THROUGH_MIX}
+    assert len(ours) > 90
+    assert different(ours, digests(plan)) == []
+
+
+def test_proof_4_a_source_in_three_files_shuffled_gives_the_same_digests(here: Place, finished_folder: Path, tmp_path: Path) -> None:
+    """From the documents on, checkpoints included: what follows the documents is found as it stands."""
+    undisturbed = digests(plan_of(here))
+    recipe = yaml.safe_load(here.recipe.read_text())
+    raw = shutil.copytree(finished_folder / "raw", tmp_path / "cut")
+    one = {**recipe, "sources": [source for source in recipe["sources"] if source["name"] == "essays"]}
+    (cut,) = cut_corpus(one, raw, raw, 3, seed=11)["sources"]
+    recipe["sources"] = [cut if source["name"] == "essays" else source for source in recipe["sources"]]
+    here.recipe.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    execution = {**yaml.safe_load(here.execution.read_text()), "raw_root": str(raw)}
+    here.execution.write_text(yaml.safe_dump(execution))
+    plan = plan_of(here)
+    made = run_here(plan, "ingest")
+    assert {key for key in made if key.startswith("extract/essays/")} == {
+        f"extract/essays/{path.relative_to(raw)}" for path in raw.glob("cut/essays/*")
+    }
+    assert len([key for key in made if key.startswith("extract/")]) == 3
+    assert same_but_for_origins({k: v for k, v in undisturbed.items() if not k.startswith("extract/")}, digests(plan)) == []
+    assert plan.run.artifacts.keys() >= {"pretrain", "export", "evaluate"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+@pytest.mark.parametrize("stage", ["dedup", "pretrain"])
+def test_proof_4_a_killed_run_is_run_again_to_the_same_digests_and_leaves_nothing(
+    finished: Plan, finished_folder: Path, minio: Minio, tmp_path: Path, stage: str
+) -> None:
+    """kill -9 of a real `caravan run`: of dedup in a folder with a Prefect server of its own, of pretrain on MinIO."""
+    run = open_run(finished.store, "test")
+    last, drawn, _ = points_of(run, [stage], random.Random(4))
+    server = {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    bucket = f"killed-{uuid.uuid4().hex[:8]}"
+    minio.create_bucket(bucket)
+    on_s3 = {"store_uri": f"s3://{bucket}/store"} if stage == "pretrain" else {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CARAVAN_STORE", "CARAVAN_RAW_ROOT"):
+            patch.delenv(name)
+        here = place(tmp_path, TEST_RECIPE, raw_root=finished_folder / "raw", **on_s3)
+        killed_env = server if on_s3 else {}
+        outcome = kill_and_resume(run, here, drawn if on_s3 else last, killed_env=killed_env, resumed_env=server)
+    assert outcome.holds, str(outcome)
+    assert last.k == last.n == n_before_manifest(run.store, root_of(run, stage))
+    assert os.environ.get("PREFECT_API_URL") is None
+
+
+def test_proof_6_the_hashes_of_what_was_fed_are_recomputed_without_the_project(finished: Plan, tmp_path: Path) -> None:
+    """Of every sample of every training stage, with every window of 1 % near the mixture; a changed token is noticed."""
+    proof = Proof(6, "a small case")
+    consumed_checks(proof, open_run(finished.store, "test"), tmp_path)
+    assert proof.failures == []
+    assert proof.n_checks == 7
