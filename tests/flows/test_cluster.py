@@ -32,6 +32,7 @@ from scripts.minio import Minio, running_minio
 from storage.errors import ConfigError
 from storage.store import Store
 
+pytestmark = pytest.mark.timeout(900)  # every group is a Prefect task here: slow on a loaded machine
 START_TIMEOUT_S = 120
 BIN = Path(sys.executable).parent
 BLOCK = "caravan-test-s3"
