@@ -140,10 +140,11 @@ def linked_copy(source: Path, target: Path) -> Path:
     """A copy of a folder that shares its bytes where the file system can: the files are only ever replaced, never written in place."""
 
     def link(old: str, new: str) -> None:
+        Path(new).unlink(missing_ok=True)  # of an earlier proof whose folder was kept
         try:
             os.link(old, new)
         except OSError:
             shutil.copy2(old, new)
 
-    shutil.copytree(source, target, copy_function=link)
+    shutil.copytree(source, target, copy_function=link, dirs_exist_ok=True)
     return target
