@@ -121,6 +121,7 @@ def test_proof_4_a_source_in_three_files_shuffled_gives_the_same_digests(here: P
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+@pytest.mark.timeout(1200)  # four commands that import everything and a kill; a busy machine took 255 s
 @pytest.mark.parametrize("stage", ["dedup", "pretrain"])
 def test_proof_4_a_killed_run_is_run_again_to_the_same_digests_and_leaves_nothing(
     finished: Plan, finished_folder: Path, minio: Minio, tmp_path: Path, stage: str
