@@ -42,7 +42,7 @@ def errors(proof: Proof, bench: Bench, title: str, cases: list[Case]) -> None:
     print(f"{title}: case, and the first line that the user sees", flush=True)
     for case in cases:
         outcome = case.outcome(bench)
-        show(proof, case.name, outcome.first_line, outcome.failures())
+        show(proof, case.name, outcome.first_line.replace(f"{bench.folder}/", ""), outcome.failures())
 
 
 def quarantine(proof: Proof, dirty: Dirty) -> None:
