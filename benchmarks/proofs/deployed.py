@@ -42,9 +42,9 @@ DATA_STAGE = {"extract": "ingest", "documents": "ingest", "origins": "ingest"}
 # What a run in training consists of, by a part of each command line.
 PROCESSES = {
     "flow": "prefect.engine",
-    "server of workers": "flows.nursery",
+    "of the workers": "flows.nursery",
     "agent": "torch.distributed.run",
-    "rank(s)": "training.run",
+    "rank(s)": "-u -m training.run",
 }
 POOL = "caravan"  # as in prefect.yaml
 

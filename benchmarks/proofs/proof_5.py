@@ -17,7 +17,7 @@ import yaml
 from benchmarks.proofs.common import PROJECT, Place, Proof, arguments, place, work_folder
 from benchmarks.proofs.deployed import PROCESSES, WHOLE_PATH, Deployed, cancel_in_training, server_and_worker
 from benchmarks.proofs.killing import MARK, processes_of
-from benchmarks.proofs.proof_2 import a_threshold, with_threshold
+from benchmarks.proofs.proof_2 import a_threshold, with_mixture, with_threshold
 from flows.processes import kill_all
 from flows.walk import STAGES
 
@@ -60,19 +60,19 @@ def whole_path(proof: Proof, deployed: Deployed, here: Place) -> None:
 
 
 def one_stage(proof: Proof, deployed: Deployed, here: Place) -> None:
-    """Select with another threshold through its own deployment; then a stage whose input is stale, which is refused."""
+    """Select with another threshold through its own deployment; then training, whose plan is stale, which is refused."""
     text_class, name, value = a_threshold(here.recipe)
     changed = with_threshold(here, text_class, name, value + 1)
     before = here.state().artifacts
     run = deployed.wait(deployed.start("stage/stage-select", **files(changed)))
     proof.check("stage/stage-select with another threshold", run.state_name, "Completed", run.state_name == "Completed")
-    after = here.state().artifacts
-    new = sorted(key for key in after if after[key] != before.get(key))
-    proof.check("what it made", " ".join(new), "select alone", new == ["select"] and after.keys() == before.keys())
-    run = deployed.wait(deployed.start("stage/stage-tokenize", **files(changed)))
+    after, tasks = here.state().artifacts, deployed.tasks(run.id)
+    ok = list(tasks) == ["select"] and after["select"] != before["select"] and after.keys() == before.keys()
+    proof.check("what it made", " ".join(tasks), "select alone", ok)
+    run = deployed.wait(deployed.start("stage/stage-pretrain", **files(with_mixture(here))))
     message = str(run.state.message if run.state else "")
     ok = run.state_name == "Failed" and "ConfigError" in message and "is stale" in message
-    proof.check("stage/stage-tokenize, its tokenizer now stale", run.state_name, "Failed, naming the stale input", ok)
+    proof.check("stage/stage-pretrain with another mixture, its plan stale", run.state_name, "Failed, naming the stale input", ok)
     proof.note("what it says", f'"{message[:150]}"')
 
 
