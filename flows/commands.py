@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from flows.driver import Plan, check_asked, nothing_to_do, open_old_run, open_plan, set_up_prefect, survey
+from flows.driver import Plan, check_asked, nothing_to_do, open_old_run, open_plan, resolved, set_up_prefect, survey
 from flows.runs import Run, open_run
 from flows.show import asked_stages, status_table
 from flows.terminal import console
@@ -48,6 +48,10 @@ def run_command(
     from flows.server import prefect_server
 
     console.print(f"run [bold]{plan.run.name}[/] in {plan.store.uri}: {' '.join(stale) or 'nothing stale'}")
+    if before.recipe and before.recipe != resolved(plan.recipe):
+        console.print(
+            f"run {plan.run.name} was made with another recipe, and points at this one's artifacts from now on; --run NAME keeps both"
+        )
     with prefect_server(plan.run.work_dir(plan.execution.work_dir) / "prefect-server.log"):
         whole_path(recipe, execution, name, asked.first, asked.last, asked.force)
     _say_where(plan)

@@ -1,4 +1,5 @@
-"""What of a store no run refers to: whole artifacts, files of attempts that came to nothing, step checkpoints of finished training."""
+"""What of a store no run needs: artifacts that no run's were made from, files of attempts that came to nothing, step checkpoints of finished
+training."""
 
 from __future__ import annotations
 
@@ -41,6 +42,7 @@ def find_garbage(store: Store, *, watch_s: float = LEASE_WATCH_S) -> list[Garbag
         if run.is_alive:
             raise ConfigError(f"run {run.name} is running on {run.host} (pid {run.pid}): what it writes looks like garbage until it ends")
         used |= {(pointer.stage, pointer.fingerprint) for pointer in run.artifacts.values()}
+    used |= _made_from(store, used)
     found = [*_artifacts(store, used)]
     unfinished = [item.what for item in found if not store.exists(f"{item.what}/manifest.json")]
     if held := held_by_a_living(store, unfinished, watch_s):
@@ -68,6 +70,21 @@ def _artifacts(store: Store, used: set[tuple[str, str]]) -> Iterator[Garbage]:
             rest = tuple(file for file in files if file.path not in wanted and not _says_who_wrote(file.path, root))
             if rest:
                 yield Garbage(root, "left by attempts, group records and step checkpoints", rest)
+
+
+def _made_from(store: Store, used: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """What the artifacts in use were made from, at any depth: after a run in part, the checkpoint's selection is no longer the run's."""
+    names = [(stage, fingerprint) for stage in store.list_dirs("artifacts") for fingerprint in store.list_dirs(f"artifacts/{stage}")]
+    manifests = {name: manifest for name in names if (manifest := find(store, *name)) is not None}
+    by_digest = dict[str, set[tuple[str, str]]]()
+    for name, manifest in manifests.items():
+        by_digest.setdefault(manifest.digest, set()).add(name)
+    found, new = set[tuple[str, str]](), used & manifests.keys()
+    while new:
+        digests = {digest for name in new for digest in manifests[name].payload.get("inputs", {}).values()}
+        new = {name for digest in digests for name in by_digest.get(digest, ())} - found - used
+        found |= new
+    return found
 
 
 def _why_unused(store: Store, stage: str, fingerprint: str) -> str:

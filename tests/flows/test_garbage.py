@@ -18,9 +18,9 @@ from storage.store import Store
 COMMAND = ["gc", "--execution", "test"]
 
 
-def made(store: Store, name: str) -> Manifest:
+def made(store: Store, name: str, **inputs: str) -> Manifest:
     """A finished artifact, with a group record and a file of an attempt that came to nothing beside it."""
-    fingerprint, payload = identity("select", 1, {"name": name}, {})
+    fingerprint, payload = identity("select", 1, {"name": name}, inputs)
     attempt, entries = Attempt(store, "select", fingerprint), list[FileEntry]()
     with attempt.create("table", entries) as file:
         file.write(name.encode())
@@ -66,6 +66,17 @@ def test_it_says_what_and_asks_and_removes_exactly_what_no_run_refers_to(store: 
         for key in run.artifacts:
             read_verified(store, open_run(store, run.name).need(key), "table")
     assert "nothing to remove" in CliRunner().invoke(app, COMMAND).output
+
+
+def test_what_was_made_from_an_artifact_keeps_it(store: Store) -> None:
+    """A run whose selection was made anew and whose checkpoint was not: the selection behind the checkpoint stays, at any depth."""
+    first = made(store, "selection")
+    tokens = made(store, "tokens", selection=first.digest)
+    checkpoint = made(store, "checkpoint", tokens=tokens.digest)
+    unused = made(store, "unused", tokens=tokens.digest)
+    a_run(store, "in-part", select=made(store, "another selection"), pretrain=checkpoint)
+    whole = {item.what for item in find_garbage(store) if item.reason.startswith("no run refers")}
+    assert whole == {unused.root}
 
 
 def test_what_a_run_that_goes_on_writes_is_not_offered(store: Store) -> None:
