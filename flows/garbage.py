@@ -1,5 +1,4 @@
-"""What of a store no run needs: artifacts that no run's were made from, files of attempts that came to nothing, step checkpoints of finished
-training."""
+"""What of a store no run needs: artifacts that no run's were made from, files of dead attempts, step checkpoints of finished training."""
 
 from __future__ import annotations
 
