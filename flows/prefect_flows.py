@@ -6,6 +6,7 @@ Parameters are names and paths alone: they lie in clear in Prefect's database.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,8 +67,9 @@ def one_stage(
 
 def run_plan(plan: Plan, asked: Asked) -> Walk:
     """Run what is asked for, inside a flow. The run's file says how it went, also when it fails or is cancelled."""
-    check_asked(plan, asked)
-    open_run(plan.store, plan.run.name).check_not_running()
+    looked = replace(plan, run=open_run(plan.store, plan.run.name))  # looking points a run at what is there; what failed must not be kept
+    looked.run.check_not_running()
+    check_asked(looked, asked)
     plan.run.begin(resolved(plan.recipe), resolved(plan.execution), str(runtime.flow_run.id or ""))
     log = plan.run.work_dir(plan.execution.work_dir) / "workers.log"
     try:
