@@ -17,8 +17,8 @@ import sys, time, pathlib, urllib.request
 from prefect.settings import PREFECT_API_URL
 from flows.server import prefect_server
 with prefect_server(pathlib.Path(sys.argv[1])):
-    print(PREFECT_API_URL.value(), flush=True)
     try:
+        print(PREFECT_API_URL.value(), flush=True)
         time.sleep(float(sys.argv[2]))
     except KeyboardInterrupt:
         time.sleep(1)
