@@ -101,6 +101,7 @@ class Deployed:
         said = time.monotonic()
 
         def final() -> FlowRun | None:
+            """The run once it has ended."""
             nonlocal said
             found = self.client.read_flow_run(run)
             if found.state is not None and found.state.is_final():

@@ -109,6 +109,7 @@ def kill_checks(proof: Proof, folder: Path, base: Place, seed: int, s3: str) -> 
         homes.put(str(folder / f"prefect-{n}"))
 
     def do(kill: Kill) -> Outcome:
+        """One kill and the run after it, in a folder of its own."""
         home = homes.get()
         where = {"store_uri": kill.store_uri} if kill.store_uri else {}
         here = place(folder / f"kill-{uuid.uuid4().hex[:8]}", base.recipe, raw_root=raw_root(base), **where, **execution_fields(base))

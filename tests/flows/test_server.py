@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flows.processes import descendants, wait_gone
@@ -26,47 +28,48 @@ with prefect_server(pathlib.Path(sys.argv[1])):
 """
 
 
-def started(tmp_path: Path, sleep_s: float, **env: str) -> subprocess.Popen[str]:
-    """A process that holds a server."""
+@contextmanager
+def started(tmp_path: Path, sleep_s: float, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process that holds a server, and the address that it says; gone after the block, whatever the block found."""
     variables = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
     variables |= {"PREFECT_HOME": str(tmp_path / "prefect"), **env}
     command = [sys.executable, "-c", RUN, str(tmp_path / "server.log"), str(sleep_s)]
-    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
 
 
 def test_kill_9_of_the_run_leaves_no_server(tmp_path: Path) -> None:
     """Prefect's own ephemeral server stays behind here, because atexit does not run."""
-    process = started(tmp_path, 600)
-    assert process.stdout is not None
-    with process.stdout as lines:
-        assert lines.readline().startswith("http://127.0.0.1:")
-    tree = descendants(process.pid)
-    assert tree, "the server is a process of its own"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert wait_gone(tree, GONE_TIMEOUT_S) == []
+    with started(tmp_path, 600) as (process, address):
+        assert address.startswith("http://127.0.0.1:")
+        tree = descendants(process.pid)
+        assert tree, "the server is a process of its own"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert wait_gone(tree, GONE_TIMEOUT_S) == []
 
 
 def test_ctrl_c_leaves_the_server_until_the_run_has_told_it(tmp_path: Path) -> None:
     """A terminal sends Ctrl-C to the whole group: without its server, Prefect's engine tried for minutes to report the end."""
-    process = started(tmp_path, 600)
-    assert process.stdout is not None
-    with process.stdout as lines:
-        assert lines.readline().startswith("http://127.0.0.1:")
+    with started(tmp_path, 600) as (process, address):
+        assert address.startswith("http://127.0.0.1:")
         tree = descendants(process.pid)
         os.killpg(process.pid, signal.SIGINT)
-        assert lines.readline().strip() == "200"
-    assert process.wait() == 0
-    assert wait_gone(tree, GONE_TIMEOUT_S) == []
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "200"
+        assert process.wait() == 0
+        assert wait_gone(tree, GONE_TIMEOUT_S) == []
 
 
 def test_a_configured_server_is_taken_and_none_started(tmp_path: Path) -> None:
     """Who has a server gets no second one."""
-    process = started(tmp_path, 1, PREFECT_API_URL="http://127.0.0.1:1/api")
-    assert process.stdout is not None
-    with process.stdout as lines:
-        assert lines.readline().strip() == "http://127.0.0.1:1/api"
-    time.sleep(0.2)
-    assert descendants(process.pid) == {}
-    assert process.wait() == 0
+    with started(tmp_path, 1, PREFECT_API_URL="http://127.0.0.1:1/api") as (process, address):
+        assert address == "http://127.0.0.1:1/api"
+        time.sleep(0.2)
+        assert descendants(process.pid) == {}
+        assert process.wait() == 0
     assert not (tmp_path / "server.log").exists()
