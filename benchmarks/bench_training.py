@@ -1,7 +1,7 @@
 """Training tokens per second of the real trainer against a bare loop (`bare_loop.py`) of the same model on the same tokens.
 
 The trainer is `training.run` as a stage starts it, in a process of its own: order, verified reads, hashes of what is fed, metrics, lease
-and checkpoints. The two take turns: one is stopped (SIGSTOP, all its threads) while the other does `TURN_STEPS` steps, in the order ABBA,
+and checkpoints. The two take turns: one is stopped (SIGSTOP, all its threads) while the other does a few steps, in the order ABBA,
 so that what else the machine does meets both. Their losses are compared, so both do the same work. Tokens are random, in documents of
 random lengths: speed does not depend on which they are, so the corpus is not read.
 
@@ -37,22 +37,23 @@ from training.mix import order_of, read_plan
 PROJECT = Path(__file__).resolve().parents[1]
 BOS, EOS = 0, 1
 MEAN_DOCUMENT_TOKENS = 400
-WARMUP_STEPS, TURN_STEPS, TURNS = 4, 10, 8  # turns: of each of the two
+WARMUP_STEPS, TURNS = 4, 8  # turns: of each of the two
 CHECKPOINT_STEPS = 20  # the demo saves every 50
-N_STEPS = WARMUP_STEPS + TURNS * TURN_STEPS + 50  # neither may reach its end while it is measured
+N_STEPS = 150  # neither may reach its end while it is measured
 POLL_S = 0.002
 LOSS_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Size:
-    """A model and its batches: lengths in tokens, batches in sequences."""
+    """A model and its batches: lengths in tokens, batches in sequences; `turn_steps`: optimizer steps of a turn, some ten seconds."""
 
     name: str
     model: ModelConfig
     seq_len: int
     global_batch_size: int
     micro_batch_size: int
+    turn_steps: int
 
     @property
     def step_tokens(self) -> int:
@@ -61,8 +62,8 @@ class Size:
 
 
 SIZES = (
-    Size("demo", ModelConfig(n_layers=4, dim=128, ffn_dim=384, n_heads=4, n_kv_heads=2, vocab_size=4096), 256, 16, 4),
-    Size("larger", ModelConfig(n_layers=8, dim=384, ffn_dim=1024, n_heads=6, n_kv_heads=3, vocab_size=4096), 512, 4, 2),
+    Size("demo", ModelConfig(n_layers=4, dim=128, ffn_dim=384, n_heads=4, n_kv_heads=2, vocab_size=4096), 256, 16, 4, 10),
+    Size("larger", ModelConfig(n_layers=8, dim=384, ffn_dim=1024, n_heads=6, n_kv_heads=3, vocab_size=4096), 512, 4, 2, 2),
 )
 
 
@@ -177,12 +178,13 @@ def compare(size: Size, folder: Path, seed: int) -> Figure:
         turns: dict[str, list[float]] = {"ours": [], "bare": []}
         for n in range(TURNS):
             for name, runner in (("ours", ours), ("bare", bare)) if n % 2 == 0 else (("bare", bare), ("ours", ours)):
-                turns[name].append(runner.turn(TURN_STEPS))
+                turns[name].append(runner.turn(size.turn_steps))
+            print(f"      {size.name}: turn {n + 1} of {TURNS}, ours {turns['ours'][-1]:.2f} s, bare {turns['bare'][-1]:.2f} s", flush=True)
         ours_cpu_s, bare_cpu_s = ours.cpu_s() - cpu_before_s[0], bare.cpu_s() - cpu_before_s[1]
     if (gap := losses_differ(metrics, bare.steps)) > LOSS_TOLERANCE:
         raise RuntimeError(f"{size.name}: the losses of trainer and bare loop differ by {gap:.1e}")
     ratios = sorted(theirs / mine for mine, theirs in zip(turns["ours"], turns["bare"], strict=True))
-    n_tokens = TURNS * TURN_STEPS * size.step_tokens
+    n_tokens = TURNS * size.turn_steps * size.step_tokens
     return Figure(
         name=f"training, {size.name} model ({parameter_count(size.model) / 1e6:.1f}M parameters), one rank",
         unit="tokens/s",
@@ -190,7 +192,7 @@ def compare(size: Size, folder: Path, seed: int) -> Figure:
         peer=n_tokens / sum(turns["bare"]),
         peer_name="bare loop",
         asked=0.95,
-        note=f"{TURNS} pairs of {TURN_STEPS} steps, {ratios[0]:.3f} to {ratios[-1]:.3f}; by CPU time {bare_cpu_s / ours_cpu_s:.3f}x;"
+        note=f"{TURNS} pairs of {size.turn_steps} steps, {ratios[0]:.3f} to {ratios[-1]:.3f}; by CPU time {bare_cpu_s / ours_cpu_s:.3f}x;"
         f" a checkpoint every {CHECKPOINT_STEPS} steps; losses within {gap:.0e}",
     )
 

@@ -15,12 +15,12 @@ from storage.store import Store
 from tests.flows.small_corpus import write_corpus
 from tests.training.stages import MODEL
 
-TINY = bench_training.Size("tiny", MODEL, seq_len=32, global_batch_size=4, micro_batch_size=2)
+TINY = bench_training.Size("tiny", MODEL, seq_len=32, global_batch_size=4, micro_batch_size=2, turn_steps=2)
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"WARMUP_STEPS": 1, "TURN_STEPS": 2, "TURNS": 2, "CHECKPOINT_STEPS": 2, "N_STEPS": 2000}.items():
+    for name, value in {"WARMUP_STEPS": 1, "TURNS": 2, "CHECKPOINT_STEPS": 2, "N_STEPS": 2000}.items():
         monkeypatch.setattr(bench_training, name, value)
 
 
