@@ -125,7 +125,14 @@ def racer(
     out, log = folder / f"{name}.out", folder / f"{name}.log"
     with out.open("wb") as output, log.open("wb") as errors:
         environment = {**os.environ, **(env or {}), "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen([sys.executable, "-m", *arguments], cwd=PROJECT, env=environment, stdout=output, stderr=errors)
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=PROJECT,
+            env=environment,
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,  # when the shell that started us ends, the kernel wakes what is stopped in our process group
+        )
     try:
         found = Racer(process, steps or out, log)
         found.turn(WARMUP_STEPS)
