@@ -1,8 +1,9 @@
 """Peak memory of the processes of a run's data half, on a corpus and on four times as much: does a worker stay small, and not grow?
 
 Both runs are the data path up to `tokenize` in a process of its own, with workers as a run has them (`flows/workers.py`); both hold as much
-in a partition (1 and 4 partitions). A worker's peak is the kernel's (VmHWM), set back before each group of work, so it includes what
-earlier groups left behind. The parent is the process that plans and waits; it has Prefect imported, and no Prefect server in it.
+in a partition (1 and 4 partitions) and in a raw file: there are four times as many of either. A worker's peak is the kernel's (VmHWM), set
+back before each group of work, so it includes what earlier groups left behind. The parent is the process that plans and waits; it has
+Prefect imported, and no Prefect server in it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from storage.store import Store
 
 STEP = 2  # every second record of the corpus: minutes, not a quarter of an hour
 TIMES = 4
+FILE_BYTES = 2 << 20  # before compression: small enough that the small corpus too has whole ones
 WORKERS = 2
 MAX_WORKER_MB = 1000.0
 MAX_GROWTH = 1.15  # the largest document and the largest partition are a little larger in more documents
@@ -74,7 +76,7 @@ def figures(corpus: Path, seed: int) -> list[Figure]:
     found = []
     for times in (1, TIMES):
         with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
-            write_raw(corpus, Path(folder) / "raw", Sample(seed, step=STEP * TIMES // times))
+            write_raw(corpus, Path(folder) / "raw", Sample(seed, step=STEP * TIMES // times), FILE_BYTES)
             command = [sys.executable, "-c", CHILD, str(Path(folder) / "raw"), str(times)]
             done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True)
             found.append(json.loads(done.stdout))

@@ -67,13 +67,14 @@ def texts_of(corpus: Path, domain: str) -> Iterator[bytes]:
                 yield line
 
 
-def write_raw(corpus: Path, folder: Path, sample: Sample) -> int:
-    """Write the sample as `web/*.warc.gz` and `<domain>/*.jsonl.gz` under `folder`; returns the number of WARC records."""
+def write_raw(corpus: Path, folder: Path, sample: Sample, file_bytes: int = FILE_BYTES) -> int:
+    """Write the sample as `web/*.warc.gz` and `<domain>/*.jsonl.gz` of about `file_bytes` before compression under `folder`; returns
+    the number of WARC records."""
     every = (record for path in warcs_of(corpus, sample.seed) for record in warc_records(path))
-    records = _write_files(_some(every, sample.step, sample.records), folder / "web", "warc.gz")
+    records = _write_files(_some(every, sample.step, sample.records), folder / "web", "warc.gz", file_bytes)
     for domain in DOMAINS:
         lines = _some(texts_of(corpus, domain), sample.step, sample.lines)
-        _write_files((line + b"\n" for line in lines), folder / domain, "jsonl.gz")
+        _write_files((line + b"\n" for line in lines), folder / domain, "jsonl.gz", file_bytes)
     return records
 
 
@@ -81,8 +82,8 @@ def _some(items: Iterator[bytes], step: int, limit: int | None) -> Iterator[byte
     return itertools.islice(itertools.islice(items, 0, None, step), limit)
 
 
-def _write_files(items: Iterator[bytes], folder: Path, suffix: str) -> int:
-    """Write a gzip member for each item, in files of about FILE_BYTES before compression; returns the number of items."""
+def _write_files(items: Iterator[bytes], folder: Path, suffix: str, file_bytes: int) -> int:
+    """Write a gzip member for each item, in files of about `file_bytes` before compression; returns the number of items."""
     folder.mkdir(parents=True)
     items, written = iter(items), 0
     for n, first in enumerate(items):
@@ -92,7 +93,7 @@ def _write_files(items: Iterator[bytes], folder: Path, suffix: str) -> int:
                 file.write(gzip.compress(item, 1, mtime=0))
                 size_bytes += len(item)
                 written += 1
-                if size_bytes >= FILE_BYTES:
+                if size_bytes >= file_bytes:
                     break
     return written
 

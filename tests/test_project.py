@@ -40,6 +40,7 @@ NOT_IMPORTED = {
     "fastapi": "bounds the version that prefect takes",
     "s3fs": "fsspec imports it for s3://",
     "pytest-timeout": "a pytest plugin",
+    "pytest-xdist": "a pytest plugin",
     "ruff": "a command",
     "mypy": "a command",
     "uv": "a command",

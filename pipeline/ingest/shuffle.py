@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.partitions import GroupResult, Output
 from storage.artifact import FileEntry, Manifest, read_entry
 from storage.errors import IntegrityError
 from storage.store import Store
-from storage.tables import open_table, parse_table
+from storage.tables import open_table, parse_table, table_pieces
 
 GROUP_BYTES = 16 << 20  # of zstd-compressed Parquet, some four times as much in memory
+SPLIT_BYTES = 4 << 20  # in memory, of rows that are split together
 
 
 class Piece(NamedTuple):
@@ -71,23 +72,57 @@ def places_of(spills: Sequence[GroupResult], partitions: int) -> list[list[Place
 
 def split(store: Store, schema: pa.Schema, partitions: int, name: str, pieces: Sequence[Piece], output: Output) -> None:
     """Write the rows of `pieces` as the spill `name`; its note is [partition, start, end, sha256] of each blob."""
-    tables = [
-        parse_table(read_entry(store, piece.root, piece.entry), f"{piece.root}/{piece.entry.path}")
-        for piece in pieces
-        if piece.entry is not None
-    ]
-    table = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
-    places = partitions_of(table.column("id"), partitions)
-    order = np.argsort(places, kind="stable")
-    bounds = np.searchsorted(places[order], np.arange(partitions + 1))
+    blobs = [_Blob(schema) for _ in range(partitions)]
+    for table in _tables_of(store, pieces, schema):
+        places = partitions_of(table.column("id"), partitions)
+        rows = table.take(pa.array(np.argsort(places, kind="stable")))
+        bounds = np.cumsum(np.bincount(places, minlength=partitions))
+        for blob, start, end in zip(blobs, [0, *bounds], bounds, strict=False):
+            if start < end:
+                blob.add(rows.slice(start, end - start))
     note: list[list[int | str]] = []
     with output.create(name) as file:
-        for part, (start, end) in enumerate(itertools.pairwise(bounds)):
-            if start < end:
-                blob = _to_parquet(table.take(pa.array(order[start:end])))
-                note.append([part, file.tell(), file.tell() + len(blob), hashlib.sha256(blob).hexdigest()])
-                file.write(blob)
+        for part, blob in enumerate(blobs):
+            if data := blob.close():
+                note.append([part, file.tell(), file.tell() + len(data), hashlib.sha256(data).hexdigest()])
+                file.write(data)
     output.note = note
+
+
+class _Blob:
+    """The rows of one partition, compressed as they come, so that a group is held once, and not as plain text."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._data = io.BytesIO()
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, rows: pa.Table) -> None:
+        """Write `rows` as a row group."""
+        self._writer = self._writer or open_table(self._data, self._schema)
+        self._writer.write_table(rows)
+
+    def close(self) -> memoryview:
+        """The Parquet file; empty when no row came."""
+        if self._writer is not None:
+            self._writer.close()
+        return self._data.getbuffer()
+
+
+def _tables_of(store: Store, pieces: Sequence[Piece], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of `pieces` in their order, about `SPLIT_BYTES` at a time: a row group of a row or two is more header than text."""
+    pending, size_bytes = [], 0
+    for piece in pieces:
+        if piece.entry is None:
+            continue
+        for table in table_pieces(read_entry(store, piece.root, piece.entry), f"{piece.root}/{piece.entry.path}", schema.names):
+            pending.append(table)
+            size_bytes += table.nbytes
+            if size_bytes >= SPLIT_BYTES:
+                yield pa.concat_tables(pending)
+                pending, size_bytes = [], 0
+    if pending:
+        yield pa.concat_tables(pending)
 
 
 def gather(store: Store, places: Sequence[Place], schema: pa.Schema) -> pa.Table:
@@ -125,10 +160,3 @@ def sorted_by_id(table: pa.Table, then: Sequence[str] = ()) -> pa.Table:
     """`table` sorted by id, and by the columns `then` among equal ids, in one chunk, so that its bytes depend on its rows alone."""
     keys = [("id", "ascending"), *((name, "ascending") for name in then)]
     return table.sort_by(keys).combine_chunks()
-
-
-def _to_parquet(table: pa.Table) -> bytes:
-    data = io.BytesIO()
-    with open_table(data, table.schema) as writer:
-        writer.write_table(table)
-    return data.getvalue()
