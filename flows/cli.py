@@ -169,9 +169,9 @@ def gc(
     execution: Execution = "local",
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
-    """Remove what no run refers to: artifacts, files of attempts that came to nothing, step checkpoints of finished training.
+    """Remove what no run was made from: artifacts, files of attempts that came to nothing, step checkpoints of finished training.
 
-    It lists what it would remove and how many bytes that is, and asks before it does. Refused while a run of the store is running.
+    It says what it would remove and how many bytes that is, and asks before it does. Refused while a run of the store is running.
     """
     from flows.commands import gc_command
 

@@ -80,7 +80,8 @@ class Execution(Strict):
         """How a training stage runs. Raises ConfigError when this file does not say."""
         if stage not in self.training:
             raise ConfigError(
-                f"execution.training has no {stage}: it says how {', '.join(self.training) or 'nothing'} runs; add it, or end before: --to"
+                f"execution.training has no {stage}, so nothing says how that stage runs: add it (there is "
+                f"{', '.join(self.training) or 'no stage at all'}), or end before it with --to"
             )
         return self.training[stage]
 

@@ -33,6 +33,8 @@ def stage_line(visit: Visit, run: Run) -> Iterator[Any]:
             yield from selection_lines(run, visit.manifest)
         if visit.stage == "mix":
             yield mixture_table(mixture(read_plan(run.store, visit.manifest)))
+        if visit.stage == "evaluate":
+            yield scores_table(json.loads(read_verified(run.store, visit.manifest, "scores.json")))
 
 
 def counts_text(manifest: Manifest) -> str:
@@ -61,6 +63,19 @@ def mixture_table(rows: Sequence[MixtureRow]) -> Table:
     return table
 
 
+def scores_table(scores: Mapping[str, Any]) -> Table:
+    """Bits per byte of each domain beside the unigram model's, lower is better, then each task's metrics."""
+    table = _rows("", ("score", "on", "checkpoint", "unigram model"))
+    for domain, bits in scores["bits_per_byte"].items():
+        unigram = scores["unigram_bits_per_byte"][domain]
+        table.add_row("bits per byte", f"held-out {domain}", f"{bits:.3f}", f"{unigram:.3f}")
+    for task, metrics in scores["tasks"].items():
+        for name, value in metrics.items():
+            if name != "n":
+                table.add_row(name, f"{task}, {metrics['n']:,.0f} items", f"{value:.3f}", "")
+    return table
+
+
 def status_table(visits: Sequence[Visit]) -> Table:
     """A row per stage and reason: fresh, or stale and why."""
     table = Table(box=None, pad_edge=False)
@@ -74,11 +89,12 @@ def status_table(visits: Sequence[Visit]) -> Table:
 
 
 def grouped(visits: Iterable[Visit]) -> list[tuple[str, int, Any, str]]:
-    """(key, how many, state, reason): artifacts that stand alike, a source's many files as one row."""
+    """(key, how many, state, reason): artifacts that stand alike, a source's many files as one row, what is fresh by stage alone."""
     rows: dict[tuple[str, str, str], int] = {}
     for visit in visits:
-        stage, _, label = visit.key.partition("/")
-        key = f"{stage}/{label.partition('/')[0]}" if stage == "extract" else visit.key
+        kind, _, label = visit.key.partition("/")
+        key = f"{kind}/{label.partition('/')[0]}" if kind == "extract" else visit.key
+        key = visit.stage if visit.state == "fresh" and not visit.reason else key
         rows[key, visit.state, visit.reason] = rows.get((key, visit.state, visit.reason), 0) + 1
     return [(key, count, state, reason) for (key, state, reason), count in rows.items()]
 
@@ -164,10 +180,14 @@ def fed_table(fed: Sequence[FedDocument]) -> Table:
 
 
 def garbage_table(garbage: Sequence[Garbage]) -> Table:
-    """What `caravan gc` would remove."""
-    table = _rows("", ("what", "why", "files", "bytes"))
+    """What `caravan gc` would remove: a row for each stage and reason, the folder's name where it is one."""
+    groups: dict[tuple[str, str], list[Garbage]] = {}
     for item in garbage:
-        table.add_row(item.what, item.reason, f"{len(item.files):,}", f"{item.size_bytes:,}")
+        groups.setdefault((item.what.rpartition("/")[0], item.reason), []).append(item)
+    table = _rows("", ("what", "why", "files", "bytes"))
+    for (folder, reason), items in groups.items():
+        what = items[0].what if len(items) == 1 else f"{folder}/ ({len(items):,} artifacts)"
+        table.add_row(what, reason, f"{sum(len(item.files) for item in items):,}", f"{sum(item.size_bytes for item in items):,}")
     total = sum(item.size_bytes for item in garbage)
     table.add_row("all", "", f"{sum(len(item.files) for item in garbage):,}", f"{total:,}", style="bold")
     return table

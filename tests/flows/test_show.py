@@ -1,0 +1,66 @@
+"""What people see: what stands alike is one row, nothing is left out of a sum, scores are the numbers of the file."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.garbage import Garbage
+from flows.show import garbage_table, grouped, scores_table
+from flows.walk import StageName, State, Visit
+from storage.store import FileInfo
+
+
+def rendered(table: Table) -> list[str]:
+    """The table's rows, white space squeezed."""
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(table)
+    return [" ".join(line.split()) for line in capture.get().splitlines()]
+
+
+def visit(key: str, stage: StageName, state: State, reason: str = "") -> Visit:
+    return Visit(key, stage, state, reason, True, None)
+
+
+def test_what_is_fresh_is_one_row_a_stage_and_what_is_stale_keeps_its_name_and_reason() -> None:
+    visits = [
+        visit("extract/web/a", "ingest", "fresh"),
+        visit("documents/web", "ingest", "fresh"),
+        visit("signals/web", "quality", "stale", "quality.x: 1 → 2"),
+        visit("signals/code", "quality", "stale", "quality.x: 1 → 2"),
+        visit("extract/web/b", "ingest", "stale", "new file"),
+        visit("extract/web/c", "ingest", "stale", "new file"),
+    ]
+    assert grouped(visits) == [
+        ("ingest", 2, "fresh", ""),
+        ("signals/web", 1, "stale", "quality.x: 1 → 2"),
+        ("signals/code", 1, "stale", "quality.x: 1 → 2"),
+        ("extract/web", 2, "stale", "new file"),
+    ]
+
+
+def test_garbage_of_one_stage_and_reason_is_one_row_and_the_sum_counts_all_of_it() -> None:
+    one, two = FileInfo("artifacts/extract/a/x", 5), FileInfo("artifacts/extract/b/x", 7)
+    garbage = [
+        Garbage("artifacts/extract/a", "no run refers to it", (one,)),
+        Garbage("artifacts/extract/b", "no run refers to it", (two, two)),
+        Garbage("artifacts/pretrain/c", "unfinished", (one,)),
+    ]
+    rows = rendered(garbage_table(garbage))
+    assert "artifacts/extract/ (2 artifacts) no run refers to it 3 19" in rows
+    assert "artifacts/pretrain/c unfinished 1 5" in rows
+    assert "all 4 24" in rows
+
+
+def test_scores_show_every_domain_beside_the_unigram_model_and_every_metric_of_a_task() -> None:
+    scores = {
+        "bits_per_byte": {"code": 2.5, "all": 3.25},
+        "unigram_bits_per_byte": {"code": 3.5, "all": 4.0},
+        "tasks": {"caravan_cloze": {"acc": 0.125, "acc_stderr": 0.05, "n": 40.0}},
+    }
+    rows = rendered(scores_table(scores))
+    assert "bits per byte held-out code 2.500 3.500" in rows
+    assert "bits per byte held-out all 3.250 4.000" in rows
+    assert "acc caravan_cloze, 40 items 0.125" in rows
+    assert "acc_stderr caravan_cloze, 40 items 0.050" in rows
