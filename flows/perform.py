@@ -17,8 +17,8 @@ from flows.execution import TrainingStage
 from flows.launch import Attempt, TorchrunHere, run_attempts
 from flows.making import make
 from flows.recipe import TrainedConfig
-from flows.stages import DaskGroups, Progress, ThreadGroups, run_task, watched
-from flows.terminal import console
+from flows.stages import DaskGroups, ThreadGroups, run_task, watched
+from flows.terminal import Report, console
 from flows.walk import Job, Sources
 from flows.workers import Workers
 from pipeline.partitions import RunGroups
@@ -142,7 +142,7 @@ class Performer:
                 return [make(store, raw, self._info(job), job, groups) for job in jobs]
             return self._in_children(jobs, store, groups)
 
-    def _groups(self, stage: str, progress: Progress) -> RunGroups:
+    def _groups(self, stage: str, progress: Report) -> RunGroups:
         """Who runs groups of work: Dask, or workers of this machine."""
         if self.dask is None:
             return ThreadGroups(self.workers, progress)
@@ -175,13 +175,18 @@ class Performer:
             return Attempt(("-m", "training.run", "--spec", str(attempt / "spec.json")), place.parallel.world_size, attempt, variables)
 
         with watched(name, f"{name} ({place.parallel})", "steps") as progress:
+
+            def watch() -> None:
+                done, words = newest_step(folder / "metrics.jsonl")
+                progress(done, n_steps, words)
+
             try:
                 run_attempts(
                     TorchrunHere(),
                     prepare,
                     max_attempts=self.plan.execution.max_attempts,
                     timeout_s=self.plan.execution.attempt_timeout_s,
-                    watch=lambda: progress(newest_step(folder / "metrics.jsonl"), n_steps),
+                    watch=watch,
                 )
             finally:
                 if not again:
@@ -239,17 +244,18 @@ def _training_stage(job: Job) -> TrainingStage:
     return name  # type: ignore[no-any-return]  # only training stages run under the launcher
 
 
-def newest_step(metrics: Path) -> int:
-    """How many optimizer steps the metrics' last line has seen; 0 before the first."""
+def newest_step(metrics: Path) -> tuple[int, str]:
+    """How many optimizer steps the metrics' last line has seen, 0 before the first, and its loss and speed in words."""
     try:
         with metrics.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - 8192))
             lines = file.read().splitlines()
     except FileNotFoundError:
-        return 0
+        return 0, ""
     for line in reversed(lines):
         try:
-            return int(json.loads(line)["step"]) + 1
+            row = json.loads(line)
+            return int(row["step"]) + 1, f"loss {row['loss']:.3f}, {row['tokens_per_s']:,.0f} tokens/s"
         except (ValueError, KeyError, TypeError):
             continue  # a line that is being written, or one of another kind
-    return 0
+    return 0, ""

@@ -26,7 +26,7 @@ from prefect.client.schemas.objects import State
 
 from flows.driver import use_credentials
 from flows.recipe import TRAINING_STAGES
-from flows.terminal import progress_of
+from flows.terminal import Report, progress_of
 from flows.walk import STAGES
 from flows.workers import Workers
 from storage.artifact import Manifest
@@ -37,7 +37,6 @@ PROGRESS_INTERVAL_S = 2.0  # an update costs 73 ms
 SHOWN_COUNTS = 200
 
 Work = Callable[[], list[Manifest]]
-Progress = Callable[[int, int], None]
 
 
 class Here:
@@ -103,15 +102,15 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def watched(stage: str, title: str, unit: str) -> Iterator[Progress]:
+def watched(stage: str, title: str, unit: str) -> Iterator[Report]:
     """Progress on the terminal and as a Prefect artifact."""
     artifact = create_progress_artifact(0.0, key=f"{artifact_key(stage)}-progress", description=f"{title}: {unit}")
     last = time.monotonic()
     with progress_of(title, unit) as shown:
 
-        def report(done: int, total: int) -> None:
+        def report(done: int, total: int, beside: str = "", /) -> None:
             nonlocal last
-            shown(done, total)
+            shown(done, total, beside)
             if total and time.monotonic() - last >= PROGRESS_INTERVAL_S:
                 last = time.monotonic()
                 update_progress_artifact(artifact, progress=100.0 * done / total)  # type: ignore[arg-type]  # create returns it in a sync task
@@ -128,7 +127,7 @@ def publish_markdown(name: str, text: str, description: str) -> None:
 class ThreadGroups:
     """`run_groups` in worker processes of this machine, with progress."""
 
-    def __init__(self, workers: Workers, progress: Progress) -> None:
+    def __init__(self, workers: Workers, progress: Report) -> None:
         self._workers, self._progress = workers, progress
 
     def __call__(self, function: Callable[[Any], Any], groups: Sequence[Any], /) -> list[Any]:
@@ -159,7 +158,7 @@ def _use_credentials_once(block: str | None) -> None:
 class DaskGroups:
     """`run_groups` on a Dask cluster, a Prefect task for each group. Dask runs the groups of a dead worker again by itself."""
 
-    def __init__(self, runner: Any, stage: str, progress: Progress, credentials_block: str | None) -> None:
+    def __init__(self, runner: Any, stage: str, progress: Report, credentials_block: str | None) -> None:
         self._runner, self._progress, self._credentials_block = runner, progress, credentials_block
         self._task = group_task.with_options(name=f"{stage} group")
 

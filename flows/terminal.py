@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,21 +17,32 @@ LOG_WIDTH = 140  # characters: a file does not say how wide it will be read, and
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
 
-Report = Callable[[int, int], None]
+
+class Report(Protocol):
+    """Takes note of how much is done; `beside` is a word or two that stand beside it."""
+
+    def __call__(self, done: int, total: int, beside: str = "", /) -> None: ...
 
 
 @contextmanager
 def progress_of(title: str, unit: str) -> Iterator[Report]:
-    """Yields `report(done, total)`; it may be called again from 0, for the next step of a stage."""
+    """Yields `report(done, total, beside)`; it may be called again from 0, for the next step of a stage."""
     if not sys.stdout.isatty():
         yield _lines(title, unit)
         return
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[beside]}"),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
-        row = bar.add_task(title, total=None)
+        row = bar.add_task(title, total=None, beside="")
 
-        def report(done: int, total: int) -> None:
-            bar.update(row, completed=done, total=total)
+        def report(done: int, total: int, beside: str = "", /) -> None:
+            bar.update(row, completed=done, total=total, beside=beside)
 
         yield report
 
@@ -39,10 +51,10 @@ def _lines(title: str, unit: str) -> Report:
     """A line at most every LINE_INTERVAL_S, so that a log tells that it goes on and does not fill."""
     last = time.monotonic()
 
-    def report(done: int, total: int) -> None:
+    def report(done: int, total: int, beside: str = "", /) -> None:
         nonlocal last
         if time.monotonic() - last >= LINE_INTERVAL_S:
             last = time.monotonic()
-            print(f"  {title}: {done} of {total} {unit}", flush=True)
+            print(f"  {title}: {done} of {total} {unit}{beside and f', {beside}'}", flush=True)
 
     return report

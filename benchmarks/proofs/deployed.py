@@ -284,7 +284,7 @@ def cancel_in_training(
         found = deployed.client.read_flow_run(run)
         if found.state is not None and found.state.is_final():
             raise RuntimeError(f"the run to be cancelled ended by itself: {found.state.name}: {found.state.message}")
-        return any(newest_step(folder / "metrics.jsonl") >= STEPS_BEFORE_CANCEL for folder in set(work_dir.glob("pretrain-*")) - before)
+        return any(newest_step(folder / "metrics.jsonl")[0] >= STEPS_BEFORE_CANCEL for folder in set(work_dir.glob("pretrain-*")) - before)
 
     wait_until(trains, RUN_TIMEOUT_S, "training")
     had, progress = deployed.children(), deployed.artifacts(run, "progress")
