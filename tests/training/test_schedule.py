@@ -212,3 +212,16 @@ def test_averaged_checkpoints_end_with_the_last_step() -> None:
     assert config.averaged_steps == (6, 8, 10)
     with pytest.raises(ValidationError, match="reach back beyond 10 steps"):
         TrainingConfig.model_validate({"optimizer": optimizer, "schedule": small(), "average_checkpoints": 6, "average_interval_steps": 2})
+
+
+@given(dp=st.integers(1, 6), pp=st.integers(1, 4), batch=st.integers(1, 96), size=st.integers(1, 12))
+def test_a_refused_micro_batch_is_told_every_size_that_fits_and_no_other(dp: int, pp: int, batch: int, size: int) -> None:
+    dims = ParallelDims(dp=dp, pp=pp)
+    fitting = [n for n in range(1, batch + 1) if batch % (dp * n) == 0 and batch // (dp * n) >= pp]
+    if size in fitting:
+        assert micro_batches(dims, global_batch_size=batch, micro_batch_size=size) == batch // (dp * size)
+        return
+    with pytest.raises(ConfigError) as refused:
+        micro_batches(dims, global_batch_size=batch, micro_batch_size=size)
+    words = f"micro_batch_size may be {', '.join(map(str, fitting))}" if fitting else f"no micro_batch_size fits DP {dp} and PP {pp}"
+    assert str(refused.value).endswith(words)

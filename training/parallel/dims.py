@@ -84,15 +84,23 @@ def micro_batches(dims: ParallelDims, *, global_batch_size: int, micro_batch_siz
     per_step = dims.dp * micro_batch_size
     if global_batch_size % per_step:
         raise ConfigError(
-            f"global_batch_size {global_batch_size} is not a multiple of DP {dims.dp} x micro_batch_size {micro_batch_size} = {per_step}"
+            f"global_batch_size {global_batch_size} is not a multiple of DP {dims.dp} x micro_batch_size {micro_batch_size} = {per_step};"
+            f" {_fitting_sizes(dims, global_batch_size)}"
         )
     count = global_batch_size // per_step
     if count < dims.pp:
         raise ConfigError(
             f"global_batch_size {global_batch_size} gives {count} micro-batches of {micro_batch_size} on DP {dims.dp},"
-            f" fewer than PP {dims.pp} stages"
+            f" fewer than PP {dims.pp} stages; {_fitting_sizes(dims, global_batch_size)}"
         )
     return count
+
+
+def _fitting_sizes(dims: ParallelDims, global_batch_size: int) -> str:
+    """Which sizes of a micro-batch this batch and mesh allow, in words."""
+    most = global_batch_size // (dims.dp * dims.pp)
+    sizes = [str(size) for size in range(1, most + 1) if global_batch_size % (dims.dp * size) == 0]
+    return f"micro_batch_size may be {', '.join(sizes)}" if sizes else f"no micro_batch_size fits DP {dims.dp} and PP {dims.pp}"
 
 
 def check_model(dims: ParallelDims, *, n_layers: int, n_heads: int, n_kv_heads: int, ffn_dim: int, vocab_size: int) -> None:
