@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from flows.driver import Plan, check_asked, nothing_to_do, open_old_run, open_plan, resolved, set_up_prefect, survey
+from flows.driver import Plan, check_asked, nothing_to_do, open_old_run, open_plan, report_stands, resolved, set_up_prefect, survey
 from flows.runs import Run, open_run
 from flows.show import asked_stages, status_table
 from flows.terminal import console
@@ -33,7 +33,7 @@ def run_command(
     stale = asked_stages(walk.visits)
     if dry_run:
         console.print(status_table([visit for visit in walk.visits if visit.asked]))
-        report = ["report"] if asked.includes("report") and (stale or force or not before.report_is_fresh) else []
+        report = ["report"] if asked.includes("report") and (stale or force or not report_stands(plan, before)) else []
         console.print(f"would run: {' '.join([*stale, *report])}" if stale or report else "fresh: nothing would run")
         if force and (again := asked_stages(walk.visits, "fresh")):
             console.print(f"would execute again and compare: {' '.join(again)}")
@@ -71,8 +71,7 @@ def status_command(recipe: str, execution: str, name: str | None) -> None:
     walk = survey(plan, Asked())
     console.print(f"run [bold]{plan.run.name}[/] in {plan.store.uri}, {_state(before)}")
     console.print(status_table(walk.visits))
-    shown = before.report_is_fresh and before.artifacts == plan.run.artifacts
-    console.print(f"report: {'fresh' if shown else 'stale'}")
+    console.print(f"report: {'fresh' if report_stands(plan, before) else 'stale'}")
 
 
 def _state(run: Run) -> str:

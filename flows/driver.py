@@ -114,7 +114,12 @@ def nothing_to_do(plan: Plan, walk: Walk, before: Run) -> bool:
         return False
     if before.artifacts != plan.run.artifacts:
         return False
-    return not walk.asked.includes("report") or (before.report_is_fresh and before.recipe == resolved(plan.recipe))
+    return not walk.asked.includes("report") or report_stands(plan, before)
+
+
+def report_stands(plan: Plan, before: Run) -> bool:
+    """Whether the run's page shows what the recipe asks for now; another recipe of that name may have been run since."""
+    return before.report_is_fresh and before.artifacts == plan.run.artifacts and before.recipe == resolved(plan.recipe)
 
 
 def resolved(recipe: Recipe | Execution) -> dict[str, object]:

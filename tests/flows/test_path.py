@@ -124,6 +124,24 @@ def test_a_dry_run_says_what_force_would_do(finished: Plan) -> None:
     assert "would execute again and compare: select" in output
 
 
+def test_a_dry_run_and_status_agree_on_the_report_when_another_recipe_was_run_under_the_name(finished: Plan) -> None:
+    """Every artifact of the recipe is there, and the run points at others: its page is not this recipe's."""
+    run = open_run(finished.store, "test")
+    before = dict(run.artifacts)
+    assert run.artifacts.pop("evaluate", None)
+    run.report_of = run.artifacts_hash
+    run.save()
+    try:
+        flags = ["--recipe", "test", "--execution", "test"]
+        assert "would run: report" in CliRunner().invoke(app, ["run", *flags, "--dry-run"]).output
+        assert "report: stale" in CliRunner().invoke(app, ["status", *flags]).output
+    finally:
+        run.artifacts.update(before)
+        run.report_of = run.artifacts_hash
+        run.save()
+    assert "report: fresh" in CliRunner().invoke(app, ["status", *flags]).output
+
+
 def test_an_id_that_is_none_and_one_that_is_many_are_refused(finished: Plan) -> None:
     """With the reason."""
     with pytest.raises(ConfigError, match="no document id"):
