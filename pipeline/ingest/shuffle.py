@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -23,7 +24,8 @@ from storage.store import Store
 from storage.tables import open_table, parse_table, table_pieces
 
 GROUP_BYTES = 16 << 20  # of zstd-compressed Parquet, some four times as much in memory
-SPLIT_BYTES = 4 << 20  # in memory, of rows that are split together
+SPLIT_BYTES = 4 << 20  # in memory, of rows that are split together, at least
+PARTITION_BYTES = 64 << 10  # of them for each partition: smaller row groups are more header than text
 
 
 class Piece(NamedTuple):
@@ -73,11 +75,11 @@ def places_of(spills: Sequence[GroupResult], partitions: int) -> list[list[Place
 def split(store: Store, schema: pa.Schema, partitions: int, name: str, pieces: Sequence[Piece], output: Output) -> None:
     """Write the rows of `pieces` as the spill `name`; its note is [partition, start, end, sha256] of each blob."""
     blobs = [_Blob(schema) for _ in range(partitions)]
-    for table in _tables_of(store, pieces, schema):
+    for table in _tables_of(store, pieces, schema, max(SPLIT_BYTES, partitions * PARTITION_BYTES)):
         places = partitions_of(table.column("id"), partitions)
         rows = table.take(pa.array(np.argsort(places, kind="stable")))
         bounds = np.cumsum(np.bincount(places, minlength=partitions))
-        for blob, start, end in zip(blobs, [0, *bounds], bounds, strict=False):
+        for blob, (start, end) in zip(blobs, itertools.pairwise([0, *bounds]), strict=True):
             if start < end:
                 blob.add(rows.slice(start, end - start))
     note: list[list[int | str]] = []
@@ -109,18 +111,18 @@ class _Blob:
         return self._data.getbuffer()
 
 
-def _tables_of(store: Store, pieces: Sequence[Piece], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows of `pieces` in their order, about `SPLIT_BYTES` at a time: a row group of a row or two is more header than text."""
-    pending, size_bytes = [], 0
+def _tables_of(store: Store, pieces: Sequence[Piece], schema: pa.Schema, size_bytes: int) -> Iterator[pa.Table]:
+    """The rows of `pieces` in their order, about `size_bytes` at a time."""
+    pending, pending_bytes = [], 0
     for piece in pieces:
         if piece.entry is None:
             continue
         for table in table_pieces(read_entry(store, piece.root, piece.entry), f"{piece.root}/{piece.entry.path}", schema.names):
             pending.append(table)
-            size_bytes += table.nbytes
-            if size_bytes >= SPLIT_BYTES:
+            pending_bytes += table.nbytes
+            if pending_bytes >= size_bytes:
                 yield pa.concat_tables(pending)
-                pending, size_bytes = [], 0
+                pending, pending_bytes = [], 0
     if pending:
         yield pa.concat_tables(pending)
 

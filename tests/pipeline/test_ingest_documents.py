@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 import random
@@ -20,7 +21,7 @@ from pipeline.ingest import documents, extract, shuffle
 from pipeline.ingest.config import LanguageConfig, RawFile, SourceConfig
 from pipeline.ingest.documents import read_origins, read_quarantine, resolve
 from pipeline.partitions import Output
-from storage.artifact import artifact_root
+from storage.artifact import Attempt, artifact_root
 from storage.errors import ConfigError, InputError, IntegrityError
 from storage.store import Store
 from tests.pipeline.ingest_cases import closes, gz, http, ingest, page, rows_of, warc
@@ -278,19 +279,39 @@ def test_a_source_of_files_and_one_without_any_document(raw: Store, store: Store
     assert (parts_of(empty), empty.counts) == (4, {"records": 1, "documents": 0, "skipped": 1, "skipped:empty": 1})
 
 
-def test_pieces_and_spills_bound_memory_and_change_no_byte(tmp_path: Path, raw: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiny bounds give many pieces and many spills, and the same documents and origins."""
+@pytest.mark.parametrize("bounds", [("GROUP_BYTES",), ("SPLIT_BYTES", "PARTITION_BYTES")])
+def test_pieces_and_spills_bound_memory_and_change_no_byte(
+    tmp_path: Path, raw: Store, monkeypatch: pytest.MonkeyPatch, bounds: tuple[str, ...]
+) -> None:
+    """Tiny bounds give many pieces, many spills or many row groups in a spill, and the same documents and origins."""
     raw.write("a.jsonl", lines({"text": f"text {n}"} if n % 10 else {"body": n} for n in range(100)))
     source = jsonl_source(max_bad_fraction=1.0)
     _, whole, whole_origins = ingest(raw, Store(str(tmp_path / "one")), source)
     monkeypatch.setattr(extract, "PIECE_ROWS", 7)
-    monkeypatch.setattr(shuffle, "GROUP_BYTES", 1)
+    for name in bounds:
+        monkeypatch.setattr(shuffle, name, 1)
     extractions, pieces, pieces_origins = ingest(raw, Store(str(tmp_path / "two")), source)
     assert len(extractions["extract.a.jsonl"].names("documents-")) == 13
     assert len(extractions["extract.a.jsonl"].names("quarantine-")) == 2
     assert pieces.digest == whole.digest
     assert pieces.counts == whole.counts
     assert pieces_origins.counts == whole_origins.counts == {"origins": 90, "quarantine_rows": 10}
+
+
+def test_rows_that_are_split_together_grow_with_the_partitions(raw: Store, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 4,096 partitions a few megabytes would give row groups of one row, more header than text."""
+    monkeypatch.setattr(shuffle, "SPLIT_BYTES", 1)
+    for n in range(20):
+        raw.write(f"{n}.jsonl", lines({"text": f"text {n} {i}"} for i in range(20)))
+    extractions, _, _ = ingest(raw, store, jsonl_source())
+    (pieces,) = shuffle.groups_of(list(extractions.values()), "documents-")
+    output = Output(Attempt(store, "documents", "0" * 64))
+    shuffle.split(store, DOCUMENTS, 64, "spill", pieces, output)
+    (entry,) = output.entries
+    spill = store.read(f"{output.attempt.root}/{entry.path}")
+    blobs = [pq.ParquetFile(io.BytesIO(spill[start:end])) for _, start, end, _ in output.note]
+    assert sum(blob.metadata.num_rows for blob in blobs) == 400
+    assert {blob.num_row_groups for blob in blobs} == {1}
 
 
 def test_an_interrupted_ingest_goes_on_and_ends_in_the_same_bytes(tmp_path: Path, raw: Store) -> None:
