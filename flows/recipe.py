@@ -190,6 +190,12 @@ def _source_problems(recipe: Recipe) -> list[str]:
         for name, domain in labels.items():
             if declared.get(name) not in (None, domain):
                 problems.append(f"domains.{field}.{name}: {domain!r}, but sources declares it {declared[name]!r}")
+    if not recipe.domains.labels:
+        problems += [
+            f"sources.{source.name}.domain: it declares none, and without domains.labels there is no classifier to decide"
+            for source in recipe.sources
+            if source.domain is None
+        ]
     for source in recipe.sources:
         facts = recipe.select.sources.get(source.name)
         if facts is not None and (facts.domain, facts.is_web) != (source.domain, source.is_web):
@@ -212,6 +218,11 @@ def _component_problems(recipe: Recipe) -> list[str]:
             recipe.mix(stage)
         except ValueError as error:
             problems.append(f"{stage}: {_first_message(error)}")
+    problems += [
+        f"select.components: {component.name!r} needs a domain probability, but without domains.labels there is no classifier"
+        for component in recipe.select.components
+        if component.min_domain_probability is not None and not recipe.domains.labels
+    ]
     for name in recipe.tokenizer.shares or {}:
         if name not in DOMAINS:
             problems.append(f"tokenizer.shares: no domain is named {name!r}; there are: {', '.join(DOMAINS)}")

@@ -15,7 +15,9 @@ Domain = Literal["general", "math", "code", "multilingual"]
 class Config(Strict):
     """Configuration of the stage `domains`: which sources teach which domain. RULE 16."""
 
-    labels: dict[str, Domain] = Field(description="domain of each source that trains the classifier")
+    labels: dict[str, Domain] = Field(
+        {}, description="domain of each source that trains; {} = no classifier: every source declares its own"
+    )
     validation_sources: dict[str, Domain] = Field({}, description="domain of whole sources kept out, on which accuracy is measured")
     train_fraction: float = Field(0.5, gt=0, le=1, description="share of the label sources' clusters, by keyed hash, that train")
     chunk_chars: int = Field(1200, ge=100, description="characters of one example; a longer document gives several")
@@ -29,6 +31,11 @@ class Config(Strict):
         both = sorted(set(self.labels) & set(self.validation_sources))
         if both:
             raise ValueError(f"domains.validation_sources: {both} train the classifier; a source kept out must be whole")
-        if len(set(self.labels.values())) < 2:
-            raise ValueError(f"domains.labels: {sorted(set(self.labels.values()))} is one domain; a classifier needs at least two")
+        if len(set(self.labels.values())) == 1:
+            raise ValueError(
+                f"domains.labels: {sorted(set(self.labels.values()))} is one domain; a classifier needs at least two"
+                " (none is trained without labels: every source declares its `domain` then)"
+            )
+        if self.validation_sources and not self.labels:
+            raise ValueError("domains.validation_sources: there is no classifier to measure without domains.labels")
         return self

@@ -1,7 +1,8 @@
 """Stage `domains`: the probability of each domain beside the documents. It measures; select decides (RULE 17).
 
-Files: `<source>/part-*.parquet` (schema: `documents.DOMAIN_SCORES`; all null where the document's cluster trained the classifier),
-`domains.bin`, `trained_clusters` (sorted 16-byte ids) and `validation.json` (accuracy and confusion on whole sources kept out).
+Files: `<source>/part-*.parquet` (schema: `documents.DOMAIN_SCORES`; all null where the document's cluster trained the classifier, and
+everywhere without labels) and, with labels, `domains.bin`, `trained_clusters` (sorted 16-byte ids) and `validation.json` (accuracy and
+confusion on whole sources kept out).
 """
 
 from __future__ import annotations
@@ -72,17 +73,18 @@ def run(
     run_groups: RunGroups = map_groups,
     info: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Train the classifier and give every document its probabilities. `inputs`: `documents.<source>`, `clusters`.
+    """Train the classifier, if there are labels, and give every document its probabilities. `inputs`: `documents.<source>`, `clusters`.
 
     Raises ConfigError before any work for a source that is not there, and for a label without training text.
     """
     check_config(config, inputs)
-    classifier, groups = domain_classifier(config), part_groups(inputs)
-    steps = [
-        *ask_steps(store, inputs, "exact_id"),
-        label_step(store, inputs, classifier),
-        train_step(store, classifier),
-        Step("validate", lambda results: [trained_files(results)], partial(_validate, store, dict(inputs), config)),
+    steps = [*ask_steps(store, inputs, "exact_id")]
+    if config.labels:
+        classifier = domain_classifier(config)
+        validate = Step("validate", lambda results: [trained_files(results)], partial(_validate, store, dict(inputs), config))
+        steps += [label_step(store, inputs, classifier), train_step(store, classifier), validate]
+    groups = part_groups(inputs)
+    steps += [
         Step("score", partial(_plan_scores, groups), partial(_score, store, config, dict(inputs)), final=False),
         fill_step(store, inputs),
     ]
@@ -107,31 +109,33 @@ class ScoreGroup:
     source: str
     part: int
     wanted: FileEntry | None
-    trained: Trained
+    trained: Trained | None
 
 
 def _plan_scores(groups: Sequence[tuple[str, int]], results: Results) -> list[ScoreGroup]:
-    wanted, trained = wanted_files(results), trained_files(results)
+    wanted, trained = wanted_files(results), trained_files(results) if "train" in results else None
     return [ScoreGroup(source, part, wanted.get(part), trained) for source, part in groups]
 
 
 def _score(store: Store, config: Config, inputs: Mapping[str, Manifest], group: ScoreGroup, output: Output) -> None:
-    root = output.attempt.root
     documents = inputs[f"documents.{group.source}"]
     ids = read_documents(store, documents, group.part, ["id"])["id"]
     clusters = read_beside(store, inputs["clusters"], group.source, group.part, ids, ["cluster_id", "exact_id"])
     smallest = pc.equal(clusters["exact_id"], clusters["id"])
-    trained = pa.array(sorted(trained_clusters(store, root, group.trained.clusters)), ID)
-    fresh = pc.and_(smallest, pc.invert(pc.is_in(clusters["cluster_id"], value_set=trained)))
-    model, scores = open_model(store, root, group.trained.model), list[list[float] | None]()
-    for piece in document_pieces(store, documents, group.part, ["text"], fresh):
-        scores += score(model, piece["text"].to_pylist(), config)
-    found = iter(scores)
-    rows = [next(found) if judged else None for judged in fresh.filter(smallest).to_pylist()]
+    rows: list[list[float] | None] = [None] * pc.sum(smallest, min_count=0).as_py()
+    if group.trained is not None:
+        root = output.attempt.root
+        trained = pa.array(sorted(trained_clusters(store, root, group.trained.clusters)), ID)
+        fresh = pc.and_(smallest, pc.invert(pc.is_in(clusters["cluster_id"], value_set=trained)))
+        model, scores = open_model(store, root, group.trained.model), list[list[float] | None]()
+        for piece in document_pieces(store, documents, group.part, ["text"], fresh):
+            scores += score(model, piece["text"].to_pylist(), config)
+        found = iter(scores)
+        rows = [next(found) if judged else None for judged in fresh.filter(smallest).to_pylist()]
+        output.counts["scored"] += len(scores)
     columns = {f"p_{domain}": [None if row is None else row[i] for row in rows] for i, domain in enumerate(DOMAINS)}
     table = pa.table({"id": ids.filter(smallest), **columns}, schema=DOMAIN_SCORES)
     write_scored(store, output, group.source, group.part, table, group.wanted)
-    output.counts["scored"] += len(scores)
 
 
 def _validate(store: Store, inputs: Mapping[str, Manifest], config: Config, trained: Trained, output: Output) -> None:

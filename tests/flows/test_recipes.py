@@ -129,6 +129,32 @@ def test_the_405b_schedule_has_the_published_edges() -> None:
     assert (pretrain.optimizer.lr_peak, pretrain.schedule.lr_final) == (8e-5, 8e-7)
 
 
+def of_one_domain() -> dict[str, Any]:
+    """The test recipe with its English books alone, and no classifier at all."""
+    raw: dict[str, Any] = yaml.safe_load((PACKAGE / "recipes" / "test.yaml").read_text())
+    raw["sources"] = [source for source in raw["sources"] if source["name"] == "essays"]
+    raw |= {"quality": {}, "domains": {}}
+    raw["select"]["components"] = []
+    for part in (raw["tokenizer"], raw["pretrain"], raw["extend_context"], raw["anneal"]):
+        part["shares"] = {"general": 1.0}
+    return raw
+
+
+def test_one_domain_needs_no_labels(tmp_path: Path) -> None:
+    """Where every source declares its domain there is nothing to classify; one that does not, or a bound on its probability, is refused."""
+    file, raw = tmp_path / "one.yaml", of_one_domain()
+    file.write_text(yaml.safe_dump(raw))
+    assert not load_recipe(str(file)).domains.labels
+    raw["select"]["components"] = [{"name": "sure", "domain": "general", "min_domain_probability": 0.5}]
+    file.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match=r"select\.components: 'sure' needs a domain probability, but without domains\.labels"):
+        load_recipe(str(file))
+    del raw["sources"][0]["domain"]
+    file.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match=r"sources\.essays\.domain: it declares none, and without domains\.labels"):
+        load_recipe(str(file))
+
+
 def test_the_environment_moves_store_and_raw_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One file, many places."""
     monkeypatch.setenv("CARAVAN_STORE", "s3://bucket/prefix")

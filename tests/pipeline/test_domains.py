@@ -110,6 +110,18 @@ def test_wrong_labels_are_refused() -> None:
         Config(labels={"a": "math", "b": "code"}, validation_sources={"a": "math"})
     with pytest.raises(ValidationError, match="at least two"):
         Config(labels={"a": "math", "b": "math"})
+    with pytest.raises(ValidationError, match=r"no classifier to measure without domains\.labels"):
+        Config(validation_sources={"a": "math"})
+
+
+def test_without_labels_nothing_is_trained_and_every_probability_is_null(tmp_path: Path) -> None:
+    """The tables are there, a row for each document (copies too); no classifier is."""
+    docs = [*corpus(), Doc("copy", text_of("math", 200))]
+    store, domains = judge(tmp_path, docs, Config())
+    rows = rows_by_key(store, domains, docs)
+    assert len(rows) == len(docs)
+    assert {row[f"p_{name}"] for row in rows.values() for name in DOMAINS} == {None}
+    assert all(name.endswith(".parquet") for name in domains.names())
 
 
 def test_a_source_that_is_not_there_is_refused_before_any_work(tmp_path: Path) -> None:
