@@ -5,6 +5,8 @@
     caravan_continuation   which of four texts of `continuation_words` words follows (HellaSwag's shape, arXiv 1905.07830); the other three
                            follow passages of other documents of the domain, of the same language where there are enough
 
+A word is what stands between white space; where the script is written without spaces, a character, and two letters for the last word.
+
 An item that shares a 13-gram with a selected training document is discarded, and one too short to have a 13-gram is not made. Which items
 remain is chosen by a keyed hash of document id and offset: `n_items_per_domain` of each domain and task, fewer where there are fewer.
 
@@ -13,6 +15,7 @@ gold) and a YAML per task whose data path begins with `{folder}`: who runs it pu
 the edited text.
 """
 
+# ruff: noqa: RUF001 - the ends of sentences in several scripts
 from __future__ import annotations
 
 import heapq
@@ -30,21 +33,29 @@ from pydantic import Field, model_validator
 from pipeline.documents import Survivor, keyed_fraction, parts_of, sources_of, survivors
 from pipeline.partitions import GroupResult, Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.quality.eval_overlap import NGRAM_WORDS, batches, ngrams_of
+from pipeline.words import CONTINUOUS
 from storage.artifact import FileEntry, Manifest, canonical_json, read_entry
 from storage.errors import ConfigError
 from storage.store import Store
 from storage.strict import Strict
 
 NAME = "build_tasks"
-VERSION = 2
+VERSION = 3
 
 CLOZE, CONTINUATION = "cloze", "continuation"
 TASKS = (CLOZE, CONTINUATION)
 N_CHOICES = 4
 SPARE = 4  # candidates kept for each item asked, since some overlap with training documents
 WORD_CHARACTERS = 16  # of the window that is searched for a word of context
-LAST_WORD = re.compile(r"""(?<=\S)\s([^\W\d_]\w{2,})(?=[.!?…]["'\u201d\u2019)\]]*(?:\s|\Z)|[ \t]*(?:\n|\Z))""")
-BREAK = re.compile(r"""(?<=[.!?…])\s+(?=\S)|(?<=[.!?…]["'\u201d\u2019)\]])\s+(?=\S)|\n\s*(?=\S)""")
+WORD = re.compile(rf"[{CONTINUOUS}]|[^\s{CONTINUOUS}]+")
+LAST_WORD = re.compile(
+    r"""(?<=\S)\s(?P<word>[^\W\d_]\w{2,})(?=[.!?…]["'\u201d\u2019)\]]*(?:\s|\Z)|[ \t]*(?:\n|\Z))"""
+    rf"""|(?<=[{CONTINUOUS}])(?P<letters>(?:(?=[^\W\d_])[{CONTINUOUS}]){{2}})(?=[。．！？…]|[ \t]*(?:\n|\Z))"""
+)
+BREAK = re.compile(
+    r"""(?<=[.!?…])\s+(?=\S)|(?<=[.!?…]["'\u201d\u2019)\]])\s+(?=\S)|\n\s*(?=\S)"""
+    r"""|(?<=[。．！？])\s*(?=[^\s。．！？…”’」』）])|(?<=[。．！？][”’」』）])\s*(?=\S)"""
+)
 
 TASK_YAML = """\
 task: caravan_{task}
@@ -83,7 +94,7 @@ class Config(Strict):
 
     n_items_per_domain: int = Field(250, ge=1, description="items of each task and domain, at most")
     n_items_per_document: int = Field(4, ge=1, description="items of each task from one document, at most")
-    min_context_words: int = Field(20, ge=NGRAM_WORDS, description="words of the passage, at least (between white space)")
+    min_context_words: int = Field(20, ge=NGRAM_WORDS, description="words of the passage, at least")
     max_context_words: int = Field(80, ge=NGRAM_WORDS, description="words of the passage, at most")
     continuation_words: int = Field(12, ge=1, description="words of each of the four continuations")
     seed: int = Field(0, ge=0, description="keys which items are chosen")
@@ -148,9 +159,11 @@ def candidates(row: Survivor, config: Config) -> Iterator[Item]:
 
 def _cut_cloze(text: str, match: re.Match[str], config: Config) -> tuple[str, str] | None:
     context = _context_before(text, match.start(), config)
-    if context is None or re.search(rf"\b{re.escape(match[1])}\b", context) is None:
+    if context is None:
         return None
-    return context, match[0]
+    word = match["word"]
+    known = match["letters"] in context if word is None else re.search(rf"\b{re.escape(word)}\b", context) is not None
+    return (context, match[0]) if known else None
 
 
 def _cut_continuation(text: str, match: re.Match[str], config: Config) -> tuple[str, str] | None:
@@ -158,7 +171,7 @@ def _cut_continuation(text: str, match: re.Match[str], config: Config) -> tuple[
     if context is None:
         return None
     window = text[match.end() : match.end() + 2 * WORD_CHARACTERS * config.continuation_words]
-    ends = [word.end() for word, _ in zip(re.finditer(r"\S+", window), range(config.continuation_words), strict=False)]
+    ends = [word.end() for word, _ in zip(WORD.finditer(window), range(config.continuation_words), strict=False)]
     if len(ends) < config.continuation_words or (ends[-1] == len(window) and match.end() + len(window) < len(text)):
         return None
     return context, match[0] + window[: ends[-1]]
@@ -167,7 +180,7 @@ def _cut_continuation(text: str, match: re.Match[str], config: Config) -> tuple[
 def _context_before(text: str, end: int, config: Config) -> str | None:
     """The last `max_context_words` whole words before `end` as they stand, or None when there are fewer than `min_context_words`."""
     start = max(0, end - WORD_CHARACTERS * config.max_context_words)
-    words = [word.start() for word in re.finditer(r"\S+", text[start:end])]
+    words = [word.start() for word in WORD.finditer(text[start:end])]
     if start > 0 and words and words[0] == 0 and not text[start - 1].isspace():
         words = words[1:]  # the window cuts it
     if len(words) < config.min_context_words:

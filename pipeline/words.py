@@ -40,7 +40,7 @@ _UNITS = (
     "km²|km³|km|m²|m³|m|dm²|dm³|dm|cm²|cm³|cm|mm²|mm³|mm|ha|µm|nm|yd|in|ft|kg|g|mg|µg|t|lb|oz|m/s|km/h|mph|hPa|Pa|mbar"
     "|mb|MB|kb|KB|gb|GB|tb|TB|T|G|M|K|%"
 )
-_CONTINUOUS_RANGES = (
+CONTINUOUS = (  # scripts written without spaces, as ranges for a character class
     "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3021-\u3029\u3040-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
     "\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f"
 )
@@ -184,7 +184,7 @@ def _classes() -> npt.NDArray[np.uint8]:
         character = chr(code)
         if character == "_" or character.isalnum() or unicodedata.category(character) in ("Mn", "Mc"):
             classes[code] = _JOINS
-    for low, high in re.findall("(.)-(.)", _CONTINUOUS_RANGES):
+    for low, high in re.findall("(.)-(.)", CONTINUOUS):
         part = classes[ord(low) : ord(high) + 1]
         part[part == _JOINS] = _ALONE
     return classes

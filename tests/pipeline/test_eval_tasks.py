@@ -178,7 +178,8 @@ def test_a_document_gives_at_most_its_number_of_items_and_more_items_keep_the_fe
     [
         ("", 0, 0),
         ("too short a text.", 0, 0),
-        ("日本語の文章は空白がありません。" * 50, 0, 0),
+        ("日本語の文章は空白がありません。" * 50, 3, 3),
+        ("ภาษาไทยเขียนติดกันโดยไม่เว้นวรรค\n" * 50, 3, 3),
         ("= { } ; " * 60 + "\n" + "= { } ; " * 60, 0, 0),
         ("def f(alpha):\n    return alpha\n" * 30, 3, 3),
         ("x" * 100_000, 0, 0),
@@ -188,6 +189,27 @@ def test_texts_without_room_give_nothing_and_code_gives_lines(text: str, cloze: 
     """Items need words before them, and 13 of them that can be compared."""
     found = list(candidates(Survivor(b"i" * 16, text, "web", "code", None, "en"), CONFIG))
     assert [sum(item.task == task for item in found) for task in eval_tasks.TASKS] == [cloze, continuation]
+
+
+def test_a_script_without_spaces_gives_items_too(tmp_path: Path) -> None:
+    """Characters are its words: contexts and texts have as many, the answer is two letters that stood before, and sentences end in 。"""
+    rng = random.Random(5)
+    letters = [chr(code) for code in range(0x4E00, 0x4E00 + 300)]
+    rows = []
+    for n in range(12):
+        sentences = ["".join(rng.choices(letters, k=rng.randint(8, 16))) + "山河" for _ in range(20)]
+        rows.append(Row(f"zh-{n}", "。".join(sentences) + "。", domain="multilingual", split="train" if n % 2 else "held_out"))
+    held_out = {row.id.hex(): row.text for row in rows if row.split == "held_out"}
+    _, items = built(Store(str(tmp_path)), rows)
+    assert len(items["cloze"]) == len(items["continuation"]) == 18  # three of each document
+    for item in items["cloze"]:
+        assert item["target"] == "山河"
+        assert held_out[item["id"]][item["offset"] :].startswith("山河。")
+        assert 15 <= len(item["context"]) <= 40
+    for item in items["continuation"]:
+        assert item["context"].endswith("。")
+        assert item["context"] + item["choices"][item["gold"]] in held_out[item["id"]]
+        assert [len(eval_tasks.WORD.findall(choice)) for choice in item["choices"]] == [6] * 4
 
 
 def test_without_held_out_text_it_is_an_error_that_says_what_would_do(tmp_path: Path) -> None:
@@ -214,7 +236,7 @@ def test_golden_digest(tmp_path: Path) -> None:
     """Bytes may change only with VERSION."""
     rows = [Row(f"k{n}", golden_text(n), split="held_out" if n < 5 else "train") for n in range(8)]
     manifest, _ = built(Store(str(tmp_path)), rows)
-    assert (eval_tasks.VERSION, manifest.digest[:16]) == (2, "20f25b50155f2459")
+    assert (eval_tasks.VERSION, manifest.digest[:16]) == (3, "bc15704bfba64016")
 
 
 def golden_text(n: int) -> str:
