@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from flows.runs import Run
 from pipeline.dedup.url import UrlConfig, normalize_url
 from pipeline.documents import (
@@ -20,13 +23,14 @@ from pipeline.documents import (
 from pipeline.ingest.documents import QUARANTINE_FILE
 from storage.artifact import Manifest
 from storage.errors import ConfigError, IntegrityError
-from storage.tables import read_table
+from storage.tables import ID, read_table
 from storage.token_shards import TokenStream, stream_names
 from training.mix import order_of, read_plan
 from training.order import Order
 
 ID_DIGITS = 32
 MAX_CANDIDATES = 5
+GROUPS = ("url", "exact", "near")
 TRAINING = ("pretrain", "extend_context", "anneal")
 
 
@@ -59,6 +63,15 @@ class Tokens:
     start: int
     end: int
     n_bytes: int
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A document of one URL, of one text, or of nearly one; `reason` why it was dropped, None where it was kept."""
+
+    id: bytes
+    source: str
+    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -147,6 +160,9 @@ def explain(run: Run, place: Place) -> dict[str, Any]:
     if facts.get("dedup"):
         lines = _row(run, run.need("dedup"), f"spans/{part_name(place.part, place.source)}", place)
         facts["dedup"]["lines"] = lines and lines["lines"]
+    if facts.get("dedup") and facts.get("select") and facts["select"]["reason"] in GROUPS:
+        reason = facts["select"]["reason"]
+        facts["same"] = {reason: _group(run, reason, facts["dedup"][f"{reason}_id"])}
     if facts.get("select"):
         edits = [Edit(**edit) for edit in facts["select"]["edits"]]
         facts["edited_text"] = apply_edits(document["text"], edits)
@@ -154,6 +170,22 @@ def explain(run: Run, place: Place) -> dict[str, Any]:
         facts["tokens"] = locate(run, place.id)
         facts["seen"] = list(seen_by(run, place.id))
     return facts
+
+
+def _group(run: Run, reason: str, group: bytes) -> list[Copy]:
+    """The documents that share a URL, a text, or nearly one, and what became of each; what was kept first."""
+    found, clusters, decisions = list[Copy](), run.need("dedup"), run.need("select")
+    for source, documents in _documents(run).items():
+        if any(manifest.payload["inputs"].get(f"documents.{source}") != documents.digest for manifest in (clusters, decisions)):
+            continue  # made of other documents of this source
+        for part in range(parts_of(documents)):
+            name = part_name(part, source)
+            table = read_table(run.store, clusters, name, ["id", f"{reason}_id"])
+            same = pc.equal(table[f"{reason}_id"], pa.scalar(group, ID))
+            if pc.any(same).as_py():
+                rows = read_table(run.store, decisions, name, ["id", "reason"]).filter(same)
+                found += [Copy(row["id"], source, row["reason"]) for row in rows.to_pylist()]
+    return sorted(found, key=lambda copy: (copy.reason is not None, copy.id))
 
 
 def drop_reason(run: Run, place: Place) -> str | None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.garbage import Garbage
-from flows.lineage import FedDocument, Seen, Tokens
+from flows.lineage import Copy, FedDocument, Seen, Tokens
 from flows.runs import Run
 from flows.walk import STAGES, State, Visit
 from pipeline.select.funnel import render_funnel
@@ -132,12 +132,18 @@ def explanation(facts: Mapping[str, Any], run: Run) -> Iterator[Any]:
         if stage in facts:
             row = facts[stage] if facts[stage] is not None else {"stale": "it ran on other documents of this source: caravan run"}
             yield _section(stage, {k: v.hex() if isinstance(v, bytes) else v for k, v in row.items() if k != "id" and v is not None})
+    for reason, copies in facts.get("same", {}).items():
+        yield _section(f"same {reason}", {copy.id.hex(): f"{copy.source}, {_fate(copy)}" for copy in copies})
     if "tokens" in facts:
         tokens = facts["tokens"]
         yield _section("tokens", vars(tokens) if tokens else {"kept": False})
         yield _section("trained on", _steps_text(facts["seen"]))
     yield Text("text", style="bold")
     yield Text(facts.get("edited_text", document["text"]))
+
+
+def _fate(copy: Copy) -> str:
+    return f"dropped as {copy.reason}" if copy.reason else "kept"
 
 
 def _section(title: str, rows: Mapping[str, Any]) -> Table:

@@ -16,14 +16,26 @@ from benchmarks.proofs.counters import balances, losing_a_row
 from flows.cli import app
 from flows.driver import Plan, check_asked, nothing_to_do, survey
 from flows.garbage import find_garbage
-from flows.lineage import TRAINING, documents_of_step, documents_of_url, drop_reason, explain, find_document, locate, order_in, seen_by
+from flows.lineage import (
+    GROUPS,
+    TRAINING,
+    documents_of_step,
+    documents_of_url,
+    drop_reason,
+    explain,
+    find_document,
+    locate,
+    order_in,
+    seen_by,
+)
 from flows.prefect_flows import one_stage
 from flows.runs import open_run
 from flows.show import explanation, stage_line
 from flows.walk import STAGES, Asked
-from pipeline.documents import read_documents
+from pipeline.documents import part_name, read_documents
 from storage.artifact import Manifest, read_verified
 from storage.errors import ConfigError, IntegrityError
+from storage.tables import read_table
 
 
 def test_every_stage_made_its_artifacts(finished: Plan) -> None:
@@ -67,6 +79,28 @@ def test_explain_knows_every_stage(finished: Plan) -> None:
     place = locate(finished.run, document)
     assert place is not None
     assert place.split == "train"
+
+
+@pytest.mark.parametrize("reason", GROUPS)
+def test_explain_names_the_document_that_stayed(finished: Plan, reason: str) -> None:
+    """Of a page of one URL, of one text or nearly one: the others of its group, what was kept first, each with its own fate."""
+    run, select = finished.run, finished.run.need("select")
+    dropped = [
+        row
+        for source in run.manifests("documents")
+        for part in range(finished.recipe.partitions)
+        for row in read_table(run.store, select, part_name(part, source), ["id", "reason"]).to_pylist()
+        if row["reason"] == reason
+    ]
+    for row in dropped[:3]:
+        facts = explain(run, find_document(run, row["id"].hex()))
+        (copies,) = facts["same"].values()
+        assert (row["id"], reason) in [(copy.id, copy.reason) for copy in copies]
+        assert any(copy.reason != reason for copy in copies)  # it lost to one that was kept, or that a later look dropped
+        group = facts["dedup"][f"{reason}_id"]
+        assert all(explain(run, find_document(run, copy.id.hex()))["dedup"][f"{reason}_id"] == group for copy in copies)
+        assert f"same {reason}" in [part.title for part in explanation(facts, run) if hasattr(part, "title")]
+    assert dropped
 
 
 def test_explain_takes_no_row_that_was_made_of_other_documents(finished: Plan) -> None:
