@@ -16,7 +16,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from prefect.client.orchestration import get_client
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
@@ -27,7 +29,7 @@ from prefect.settings import (
 )
 
 from flows.processes import death_signal_setter
-from storage.errors import RetryableError
+from storage.errors import ConfigError, RetryableError
 
 HOST = "127.0.0.1"
 POLL_S = 0.1
@@ -41,9 +43,11 @@ EPHEMERAL = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFE
 def prefect_server(log: Path) -> Iterator[None]:
     """The configured Prefect server, or one of our own for the length of the block; its output goes to `log`.
 
-    Raises RetryableError when it does not start in `PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS`.
+    Raises ConfigError when the configured one does not answer, RetryableError when our own does not start in
+    `PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS`.
     """
-    if PREFECT_API_URL.value():
+    if url := PREFECT_API_URL.value():
+        _check_answers(url)
         yield
         return
     with socket.socket() as probe:
@@ -67,6 +71,17 @@ def prefect_server(log: Path) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _check_answers(url: str) -> None:
+    with get_client(sync_client=True) as client:
+        error = client.api_healthcheck()
+    if error is not None:
+        shown = urlsplit(url)._replace(netloc=urlsplit(url).netloc.rpartition("@")[2]).geturl()  # it may hold a password
+        raise ConfigError(
+            f"PREFECT_API_URL: no Prefect server answers at {shown} ({type(error).__name__}); start it (prefect server start), or unset the"
+            " variable: a run starts a server of its own then"
+        )
 
 
 def _start(port: int, output: int) -> subprocess.Popen[bytes]:

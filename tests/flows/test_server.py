@@ -11,7 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
 from flows.processes import descendants, wait_gone
+from flows.server import prefect_server
+from storage.errors import ConfigError
 
 GONE_TIMEOUT_S = 15.0
 RUN = """
@@ -67,9 +72,20 @@ def test_ctrl_c_leaves_the_server_until_the_run_has_told_it(tmp_path: Path) -> N
 
 def test_a_configured_server_is_taken_and_none_started(tmp_path: Path) -> None:
     """Who has a server gets no second one."""
-    with started(tmp_path, 1, PREFECT_API_URL="http://127.0.0.1:1/api") as (process, address):
-        assert address == "http://127.0.0.1:1/api"
+    with started(tmp_path, 600) as (_, configured), started(tmp_path / "second", 1, PREFECT_API_URL=configured) as (process, address):
+        assert address == configured
         time.sleep(0.2)
         assert descendants(process.pid) == {}
         assert process.wait() == 0
-    assert not (tmp_path / "server.log").exists()
+    assert not (tmp_path / "second" / "server.log").exists()
+
+
+def test_a_configured_server_that_does_not_answer_is_refused_in_one_line(tmp_path: Path) -> None:
+    """By its address without what is secret in it, and what to do; the engine's own answer is a page of traceback after minutes."""
+    with (
+        temporary_settings({PREFECT_API_URL: "http://somebody:secret@127.0.0.1:1/api"}),
+        pytest.raises(ConfigError, match=r"no Prefect server answers at http://127\.0\.0\.1:1/api \(ConnectError\); start it") as caught,
+        prefect_server(tmp_path / "server.log"),
+    ):
+        pass
+    assert "secret" not in str(caught.value)
