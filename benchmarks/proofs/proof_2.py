@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -24,21 +24,43 @@ def would_run(here: Place, *flags: str) -> list[str]:
     return [stage for stage in found.group(1).split() if stage in STAGES] if found else []
 
 
-def a_threshold(recipe: Path) -> tuple[str, str, float]:
-    """A threshold of the recipe that is a number: its text class, its name, its value."""
+class Threshold(NamedTuple):
+    """A threshold that is a number, and how far it is moved."""
+
+    text_class: str
+    name: str
+    value: float
+    factor: float
+
+    @property
+    def field(self) -> str:
+        """Its path in the recipe."""
+        return f"select.thresholds.{self.text_class}.{self.name}"
+
+    def moved(self, power: int) -> float:
+        """The value times the factor to `power`, of the value's own type."""
+        return type(self.value)(self.value * self.factor**power)
+
+
+def a_threshold(recipe: Path) -> Threshold:
+    """A threshold of the recipe: the first above 1, which is doubled; else the first that is a share, which is moved a little."""
     raw = yaml.safe_load(recipe.read_text())
-    for text_class, thresholds in raw["select"]["thresholds"].items():
-        for name, value in thresholds.items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and value > 1:
-                return text_class, name, value
-    raise SystemExit(f"{recipe} has no numeric threshold above 1 to change")
+    found = [
+        Threshold(text_class, name, value, 2 if value > 1 else 1.05)
+        for text_class, thresholds in raw["select"]["thresholds"].items()
+        for name, value in thresholds.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and (value > 1 or 0 < value < 0.8)
+    ]
+    if not found:
+        raise SystemExit(f"{recipe} has no numeric threshold to change")
+    return max(found, key=lambda threshold: threshold.value > 1)
 
 
-def with_threshold(here: Place, text_class: str, name: str, value: float) -> Place:
+def with_threshold(here: Place, threshold: Threshold, value: float) -> Place:
     """The place with one threshold changed."""
 
     def change(raw: dict[str, Any]) -> None:
-        raw["select"]["thresholds"][text_class][name] = value
+        raw["select"]["thresholds"][threshold.text_class][threshold.name] = value
 
     return here.with_recipe(change, "threshold.yaml")
 
@@ -48,6 +70,8 @@ def with_mixture(here: Place) -> Place:
 
     def change(raw: dict[str, Any]) -> None:
         shares = raw["pretrain"]["shares"]
+        if len(shares) < 2:
+            raise SystemExit(f"{here.recipe} has one component: there is no mixture to change")
         largest, smallest = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
         shares[largest], shares[smallest] = round(shares[largest] - 0.02, 6), round(shares[smallest] + 0.02, 6)
 
@@ -61,14 +85,16 @@ def is_select_and_after(stages: Sequence[str]) -> bool:
 
 def threshold_checks(proof: Proof, here: Place) -> None:
     """One threshold, up and then down: select and what follows, no scoring; `status` names the field."""
-    text_class, name, value = a_threshold(here.recipe)
-    field = f"select.thresholds.{text_class}.{name}"
-    for direction, factor in (("up", 2), ("down", 0.5)):
-        changed = with_threshold(here, text_class, name, type(value)(value * factor))
+    threshold = a_threshold(here.recipe)
+    for direction, power in (("up", 1), ("down", -1)):
+        value = threshold.moved(power)
+        changed = with_threshold(here, threshold, value)
         stages = would_run(changed)
-        proof.check(f"{field} {direction}: would run", len(stages), "select and what follows, no scoring", is_select_and_after(stages))
+        proof.check(
+            f"{threshold.field} {direction}: would run", len(stages), "select and what follows, no scoring", is_select_and_after(stages)
+        )
         status = re.sub(r"\s+", "", changed.status().output)
-        named = f"{field}:{value}→{type(value)(value * factor)}" in status
+        named = f"{threshold.field}:{threshold.value}→{value}" in status
         proof.check("  status names the field and both values", "yes" if named else "no", "yes", named)
         before = here.digests()
         changed.run("--to", "tokenize")
@@ -82,8 +108,8 @@ def flag_checks(proof: Proof, here: Place) -> None:
     """`--only` and `--force`."""
     fresh = here.run("--only", "dedup")
     proof.check("--only of a fresh stage", fresh.output.strip().splitlines()[0][:24], "fresh", "fresh" in fresh.output)
-    text_class, name, value = a_threshold(here.recipe)
-    changed = with_threshold(here, text_class, name, type(value)(value * 3))  # twice the value was built before, so it would be fresh
+    threshold = a_threshold(here.recipe)
+    changed = with_threshold(here, threshold, threshold.moved(2))  # moved once it was built before, so it would be fresh
     refused = changed.run("--only", "tokenize", check=False)
     is_refused = refused.code != 0 and "stale" in refused.output
     proof.check(
@@ -100,11 +126,11 @@ def flag_checks(proof: Proof, here: Place) -> None:
 def sabotage(proof: Proof, here: Place) -> None:
     """A change of scoring must not pass for one of a threshold; a stage that gives other bytes must not pass --force."""
 
-    def reseed(raw: dict[str, Any]) -> None:
-        raw["quality"]["classifier"]["seed"] = 12345
+    def split_anew(raw: dict[str, Any]) -> None:
+        raw["dedup"]["held_out_fraction"] = 0.123
 
-    rescored = would_run(here.with_recipe(reseed, "reseeded.yaml"))
-    proof.sabotage("a changed scoring seed counted as a threshold", not is_select_and_after(rescored), "quality re-runs")
+    rescored = would_run(here.with_recipe(split_anew, "split.yaml"))
+    proof.sabotage("a changed held-out split counted as a threshold", not is_select_and_after(rescored), "dedup re-runs")
     store, manifest = Store(here.store_uri), here.state().need("select")
     path = f"{manifest.root}/manifest.json"
     true = store.read(path)

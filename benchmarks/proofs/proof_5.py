@@ -61,8 +61,8 @@ def whole_path(proof: Proof, deployed: Deployed, here: Place) -> None:
 
 def one_stage(proof: Proof, deployed: Deployed, here: Place) -> None:
     """Select with another threshold through its own deployment; then training, whose plan is stale, which is refused."""
-    text_class, name, value = a_threshold(here.recipe)
-    changed = with_threshold(here, text_class, name, value + 1)
+    threshold = a_threshold(here.recipe)
+    changed = with_threshold(here, threshold, threshold.moved(1))
     before = here.state().artifacts
     run = deployed.wait(deployed.start("stage/stage-select", **files(changed)))
     proof.check("stage/stage-select with another threshold", run.state_name, "Completed", run.state_name == "Completed")

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.proofs.common import TEST_RECIPE, Place, place
 from benchmarks.proofs.deployed import PROCESSES, WHOLE_PATH, Deployed, cancel_in_training, server_and_worker
 from benchmarks.proofs.killing import processes_of
-from benchmarks.proofs.proof_2 import with_threshold
+from benchmarks.proofs.proof_2 import a_threshold, with_threshold
 from flows.walk import STAGES
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc"), pytest.mark.timeout(1200)]
@@ -76,7 +76,7 @@ def test_the_whole_path_completes_with_names_and_artifacts_in_the_server(deploye
 def test_one_stage_runs_again_through_its_own_deployment(deployed: Deployed, here: Place, whole: Any) -> None:
     """A changed threshold: select alone is made anew."""
     before = here.state().artifacts
-    run = deployed.wait(deployed.start("stage/stage-select", **files(with_threshold(here, "general", "min_gopher_word_count", 21))))
+    run = deployed.wait(deployed.start("stage/stage-select", **files(with_threshold(here, a_threshold(here.recipe), 41))))
     assert run.state_name == "Completed", run.state and run.state.message
     assert run.name == "select of threshold"
     after = here.state().artifacts

@@ -66,10 +66,10 @@ def test_proof_1_the_data_is_real_and_the_export_is_the_checkpoint(finished: Pla
 
 def test_proof_2_a_threshold_re_runs_select_and_what_follows_and_no_scoring(here: Place) -> None:
     """Up and then down, both for real as far as the tokens; what is scored keeps its bytes."""
-    text_class, name, value = a_threshold(here.recipe)
+    threshold = a_threshold(here.recipe)
     before = digests(plan_of(here))
     for factor in (6, 0.5):
-        plan = plan_of(with_threshold(here, text_class, name, type(value)(value * factor)))
+        plan = plan_of(with_threshold(here, threshold, int(threshold.value * factor)))
         stale = [visit.stage for visit in survey(plan, Asked()).visits if visit.state == "stale"]
         assert is_select_and_after(stale)
         made = {key.partition("/")[0] for key in run_here(plan, "tokenize")}
