@@ -221,7 +221,7 @@ class Workers:
         progress: Progress | None,
         fresh: bool = False,
     ) -> list[R]:
-        call = _Call(self, fresh, [pickle.dumps((function, group)) for group in groups], environment)
+        call = _Call(self, fresh, function, groups, environment)
         threads = min(self.count, len(groups))
         if progress:
             progress(0, len(groups))
@@ -250,9 +250,11 @@ def _call(function: Callable[[], R]) -> R:
 class _Call:
     """One call of `run_groups`: what is left to do, what is done, and the workers at it."""
 
-    def __init__(self, workers: Workers, fresh: bool, jobs: list[bytes], environment: Mapping[str, str]) -> None:
-        self._workers, self._fresh, self._jobs, self._environment = workers, fresh, jobs, environment
-        self._next = iter(range(len(jobs)))
+    def __init__(
+        self, workers: Workers, fresh: bool, function: Callable[[Any], Any], groups: Sequence[Any], environment: Mapping[str, str]
+    ) -> None:
+        self._workers, self._fresh, self._function, self._groups, self._environment = workers, fresh, function, groups, environment
+        self._next = iter(range(len(groups)))
         self._lock = threading.Lock()
         self._stopped = False
         self._pids: set[int] = set()
@@ -291,17 +293,18 @@ class _Call:
 
     def _try_group(self, n: int, worker: _Worker | None) -> _Worker:
         """Run group n, again by a new worker when its worker dies; returns the worker that is alive afterwards."""
+        job = pickle.dumps((self._function, self._groups[n]))  # one at a time: many groups may name the same files, each in full
         for attempt in range(1, GROUP_TRIES + 1):
             try:
                 if worker is None:
                     worker = self._start()
-                self.results[n] = worker.run(self._jobs[n], self._environment)
+                self.results[n] = worker.run(job, self._environment)
                 return worker
             except WorkerDied as error:
                 self._release(worker)
                 worker = None
                 if self._stopped or attempt == GROUP_TRIES:
-                    raise RetryableError(f"group {n + 1} of {len(self._jobs)}: {error} (try {attempt} of {GROUP_TRIES})") from error
+                    raise RetryableError(f"group {n + 1} of {len(self._groups)}: {error} (try {attempt} of {GROUP_TRIES})") from error
             except BaseException:
                 self._release(worker)
                 raise

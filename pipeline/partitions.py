@@ -2,12 +2,14 @@
 
 A stage is a list of steps. A step plans groups of work (small picklable values) from the results of the step before;
 `work(group, output)` writes files through `output` and returns counts. Each finished group leaves a record in the store, so that a later
-attempt
-skips it; groups depend on the inputs alone, never on the number of workers. The files of the steps marked `final` make the artifact.
+attempt skips it; groups depend on the inputs alone, never on the number of workers, and a record's name holds a hash of what its group
+covers: after a change of how work is cut, what is left of an older attempt is not taken for something else. The files of the steps marked
+`final` make the artifact.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +25,8 @@ from storage.errors import IntegrityError
 from storage.store import Store
 from storage.strict import Strict
 from storage.tables import write_table
+
+COVERS_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,8 @@ def run_stage(
 
 def _run_group(attempt: Attempt, step: str, work: Work, numbered: tuple[int, Any]) -> GroupResult:
     n, group = numbered
-    record = f"{attempt.root}/groups/{step}-{n:05d}.json"
+    covers = hashlib.sha256(repr(group).encode()).hexdigest()[:COVERS_DIGITS]
+    record = f"{attempt.root}/groups/{step}-{n:05d}-{covers}.json"
     if done := _read_record(attempt.store, record, attempt.root):
         return done
     output = Output(attempt)

@@ -3,7 +3,7 @@
 Layout under a store, for a stage and a fingerprint:
 
     artifacts/<stage>/<fingerprint>/<attempt>/<file>     bytes, written by one attempt
-    artifacts/<stage>/<fingerprint>/groups/<step>-<n>.json   a finished group of work; later attempts skip it
+    artifacts/<stage>/<fingerprint>/groups/<step>-<n>-<covers>.json   a finished group of work; later attempts skip it
     artifacts/<stage>/<fingerprint>/manifest.json        last, create-if-absent: from here on the artifact exists
 """
 

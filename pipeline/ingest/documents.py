@@ -26,7 +26,7 @@ from pipeline.ingest.config import SourceConfig, check_partitions
 from pipeline.ingest.shuffle import Piece, Place, gather, groups_of, ids_of, places_of, sorted_by_id, split
 from pipeline.partitions import GroupResult, Output, Results, RunGroups, Step, map_groups, run_stage
 from storage.artifact import Manifest, read_entry
-from storage.errors import InputError
+from storage.errors import InputError, IntegrityError
 from storage.store import Store
 from storage.strict import Strict
 from storage.tables import open_table, parse_table, read_table
@@ -38,6 +38,7 @@ ORIGINS_VERSION = 1
 
 QUARANTINE_FILE = "quarantine.parquet"
 EXAMPLES = 3
+FATES = ("documents", "skipped", "duplicate_id", "quarantined")
 
 
 class Config(Strict):
@@ -89,7 +90,7 @@ def run(
         ],
         run_groups=run_groups,
         info=info,
-        check=partial(_check_bad_fraction, store, config, extractions),
+        check=partial(_check_counts, store, config, extractions),
     )
 
 
@@ -223,10 +224,15 @@ def _quarantined(store: Store, extractions: list[Manifest]) -> Iterator[pa.Table
             yield parse_table(read_entry(store, manifest.root, entry), f"{manifest.root}/{entry.path}")
 
 
-def _check_bad_fraction(store: Store, config: Config, extractions: list[Manifest], results: Results) -> None:
-    """Raise InputError when too much was quarantined."""
-    counts = {name: sum(r.counts.get(name, 0) for step in results.values() for r in step) for name in ("records", "quarantined")}
-    records, quarantined = counts["records"], counts["quarantined"]
+def _check_counts(store: Store, config: Config, extractions: list[Manifest], results: Results) -> None:
+    """Raise IntegrityError when a record of the extractions is in none of the counts, InputError when too much was quarantined."""
+    counts = {name: sum(r.counts.get(name, 0) for step in results.values() for r in step) for name in ("records", *FATES)}
+    records, quarantined, found = counts["records"], counts["quarantined"], sum(counts[name] for name in FATES)
+    extracted = sum(manifest.counts.get("records", 0) for manifest in extractions)
+    if not extracted == records == found:
+        raise IntegrityError(
+            f"documents of {config.source}", expected=f"{extracted:,} records", actual=f"{records:,}, of which {found:,} counted"
+        )
     if quarantined <= config.max_bad_fraction * records:
         return
     examples = [row for table in _quarantined(store, extractions) for row in table.slice(0, EXAMPLES).to_pylist()][:EXAMPLES]

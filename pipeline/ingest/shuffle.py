@@ -1,7 +1,7 @@
 """The shuffle of ingest: rows of extractions to partitions by the leading bits of their id, through files between two steps.
 
-Step one splits a group of files and writes one spill: a Parquet blob per partition, one behind the other, whose places and sha256 are
-the group's note. Step two reads the blobs of one partition from every spill by range. So a spill is one object however many partitions
+Step one splits a group of files and writes one spill: Parquet blobs of one partition each, one behind the other, whose places and sha256
+are the group's note. Step two reads the blobs of one partition from every spill by range. So a spill is one object however many partitions
 there are, memory is bounded by a group in step one and by a partition in step two, and each group of either step resumes by itself.
 """
 
@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.partitions import GroupResult, Output
 from storage.artifact import FileEntry, Manifest, read_entry
@@ -25,7 +25,7 @@ from storage.tables import open_table, parse_table, table_pieces
 
 GROUP_BYTES = 16 << 20  # of zstd-compressed Parquet, some four times as much in memory
 SPLIT_BYTES = 4 << 20  # in memory, of rows that are split together, at least
-PARTITION_BYTES = 64 << 10  # of them for each partition: smaller row groups are more header than text
+PARTITION_BYTES = 64 << 10  # of them for each partition: smaller blobs are more header than text
 
 
 class Piece(NamedTuple):
@@ -73,42 +73,35 @@ def places_of(spills: Sequence[GroupResult], partitions: int) -> list[list[Place
 
 
 def split(store: Store, schema: pa.Schema, partitions: int, name: str, pieces: Sequence[Piece], output: Output) -> None:
-    """Write the rows of `pieces` as the spill `name`; its note is [partition, start, end, sha256] of each blob."""
-    blobs = [_Blob(schema) for _ in range(partitions)]
-    for table in _tables_of(store, pieces, schema, max(SPLIT_BYTES, partitions * PARTITION_BYTES)):
-        places = partitions_of(table.column("id"), partitions)
-        rows = table.take(pa.array(np.argsort(places, kind="stable")))
-        bounds = np.cumsum(np.bincount(places, minlength=partitions))
-        for blob, (start, end) in zip(blobs, itertools.pairwise([0, *bounds]), strict=True):
-            if start < end:
-                blob.add(rows.slice(start, end - start))
+    """Write the rows of `pieces` as the spill `name`; its note is [partition, start, end, sha256] of each blob.
+
+    Memory holds some `SPLIT_BYTES` (`PARTITION_BYTES` a partition, if that is more) twice, and the compressed file being read.
+    """
     note: list[list[int | str]] = []
     with output.create(name) as file:
-        for part, blob in enumerate(blobs):
-            if data := blob.close():
-                note.append([part, file.tell(), file.tell() + len(data), hashlib.sha256(data).hexdigest()])
-                file.write(data)
+        for rows, bounds in _split_tables(store, schema, partitions, pieces):
+            for part, (start, end) in enumerate(itertools.pairwise([0, *bounds])):
+                if start < end:
+                    data = _blob(rows.slice(start, end - start))
+                    note.append([part, file.tell(), file.tell() + len(data), hashlib.sha256(data).hexdigest()])
+                    file.write(data)
     output.note = note
 
 
-class _Blob:
-    """The rows of one partition, compressed as they come, so that a group is held once, and not as plain text."""
+def _split_tables(
+    store: Store, schema: pa.Schema, partitions: int, pieces: Sequence[Piece]
+) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
+    """Rows of `pieces` in the order of their partitions, and where each partition's end."""
+    for table in _tables_of(store, pieces, schema, max(SPLIT_BYTES, partitions * PARTITION_BYTES)):
+        places = partitions_of(table.column("id"), partitions)
+        yield table.take(pa.array(np.argsort(places, kind="stable"))), np.cumsum(np.bincount(places, minlength=partitions))
 
-    def __init__(self, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._data = io.BytesIO()
-        self._writer: pq.ParquetWriter | None = None
 
-    def add(self, rows: pa.Table) -> None:
-        """Write `rows` as a row group."""
-        self._writer = self._writer or open_table(self._data, self._schema)
-        self._writer.write_table(rows)
-
-    def close(self) -> memoryview:
-        """The Parquet file; empty when no row came."""
-        if self._writer is not None:
-            self._writer.close()
-        return self._data.getbuffer()
+def _blob(rows: pa.Table) -> memoryview:
+    data = io.BytesIO()
+    with open_table(data, rows.schema) as writer:
+        writer.write_table(rows)
+    return data.getbuffer()
 
 
 def _tables_of(store: Store, pieces: Sequence[Piece], schema: pa.Schema, size_bytes: int) -> Iterator[pa.Table]:
@@ -121,8 +114,8 @@ def _tables_of(store: Store, pieces: Sequence[Piece], schema: pa.Schema, size_by
             pending.append(table)
             pending_bytes += table.nbytes
             if pending_bytes >= size_bytes:
-                yield pa.concat_tables(pending)
-                pending, pending_bytes = [], 0
+                joined, pending, pending_bytes = pa.concat_tables(pending), [], 0
+                yield joined
     if pending:
         yield pa.concat_tables(pending)
 

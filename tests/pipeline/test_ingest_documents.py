@@ -298,9 +298,17 @@ def test_pieces_and_spills_bound_memory_and_change_no_byte(
     assert pieces_origins.counts == whole_origins.counts == {"origins": 90, "quarantine_rows": 10}
 
 
-def test_rows_that_are_split_together_grow_with_the_partitions(raw: Store, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At 4,096 partitions a few megabytes would give row groups of one row, more header than text."""
+@pytest.mark.parametrize(("partition_bytes", "n_blobs"), [(64 << 10, range(64, 65)), (1, range(300, 401))])
+def test_rows_that_are_split_together_grow_with_the_partitions(
+    raw: Store, store: Store, monkeypatch: pytest.MonkeyPatch, partition_bytes: int, n_blobs: range
+) -> None:
+    """A blob for each partition where the rows are few; as they come where the bound is reached, which bounds memory.
+
+    At 4,096 partitions a few megabytes would give blobs of one row, more header than text.
+    """
     monkeypatch.setattr(shuffle, "SPLIT_BYTES", 1)
+    monkeypatch.setattr(shuffle, "PARTITION_BYTES", partition_bytes)
+    monkeypatch.setattr("storage.tables.PIECE_ROWS", 1)
     for n in range(20):
         raw.write(f"{n}.jsonl", lines({"text": f"text {n} {i}"} for i in range(20)))
     extractions, _, _ = ingest(raw, store, jsonl_source())
@@ -311,7 +319,33 @@ def test_rows_that_are_split_together_grow_with_the_partitions(raw: Store, store
     spill = store.read(f"{output.attempt.root}/{entry.path}")
     blobs = [pq.ParquetFile(io.BytesIO(spill[start:end])) for _, start, end, _ in output.note]
     assert sum(blob.metadata.num_rows for blob in blobs) == 400
-    assert {blob.num_row_groups for blob in blobs} == {1}
+    assert len(blobs) in n_blobs
+    assert {part for part, *_ in output.note} == set(range(64))
+
+
+def test_another_way_to_cut_work_takes_no_record_of_the_old_one(tmp_path: Path, raw: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after one group of one file, resumed with all files in one group: the same documents, none lost."""
+    for n in range(3):
+        raw.write(f"{n}.jsonl", lines({"text": f"text {n} {i}"} for i in range(50)))
+    _, undisturbed, _ = ingest(raw, Store(str(tmp_path / "undisturbed")), jsonl_source())
+
+    class Stopped(Exception):
+        pass
+
+    def one_group(function: Callable[[Any], Any], groups: Sequence[Any], /) -> list[Any]:
+        if len(groups) == 3:  # of the split
+            function(groups[0])
+            raise Stopped
+        return [function(group) for group in groups]
+
+    store = Store(str(tmp_path / "store"))
+    with monkeypatch.context() as patch:
+        patch.setattr(shuffle, "GROUP_BYTES", 1)
+        with pytest.raises(Stopped):
+            ingest(raw, store, jsonl_source(), run_groups=one_group)
+    _, resumed, origins = ingest(raw, store, jsonl_source())
+    assert resumed.digest == undisturbed.digest
+    assert origins.counts["origins"] == 150
 
 
 def test_an_interrupted_ingest_goes_on_and_ends_in_the_same_bytes(tmp_path: Path, raw: Store) -> None:
