@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from rich.markup import escape
+
 from flows.driver import Plan, check_asked, nothing_to_do, open_old_run, open_plan, report_stands, resolved, set_up_prefect, survey
 from flows.runs import Run, open_run
 from flows.show import asked_stages, status_table
@@ -47,7 +49,7 @@ def run_command(
     from flows.prefect_flows import whole_path
     from flows.server import prefect_server
 
-    console.print(f"run [bold]{plan.run.name}[/] in {plan.store.uri}: {' '.join(stale) or 'nothing stale'}")
+    console.print(f"run [bold]{plan.run.name}[/] in {escape(plan.store.uri)}: {' '.join(stale) or 'nothing stale'}")
     if before.recipe and before.recipe != resolved(plan.recipe):
         console.print(
             f"run {plan.run.name} was made with another recipe, and points at this one's artifacts from now on; --run NAME keeps both"
@@ -61,7 +63,7 @@ def _say_where(plan: Plan) -> None:
     run = open_run(plan.store, plan.run.name)
     if run.report_is_fresh:
         where = run.store.local_path(run.report_path) if run.store.is_local else f"{run.store.uri}/{run.report_path}"
-        console.print(f"report: {where}")
+        console.print(f"report: {where}", markup=False)
 
 
 def status_command(recipe: str, execution: str, name: str | None) -> None:
@@ -69,7 +71,7 @@ def status_command(recipe: str, execution: str, name: str | None) -> None:
     plan = open_plan(recipe, execution, name)
     before = open_run(plan.store, plan.run.name)
     walk = survey(plan, Asked())
-    console.print(f"run [bold]{plan.run.name}[/] in {plan.store.uri}, {_state(before)}")
+    console.print(f"run [bold]{plan.run.name}[/] in {escape(plan.store.uri)}, {_state(before)}")
     console.print(status_table(walk.visits))
     console.print(f"report: {'fresh' if report_stands(plan, before) else 'stale'}")
 
@@ -88,7 +90,8 @@ def report_command(execution: str, name: str) -> None:
     run.store.write(run.report_path, build_report(run).encode())
     run.report_of = run.artifacts_hash
     run.save()
-    console.print(str(run.store.local_path(run.report_path)) if run.store.is_local else f"{run.store.uri}/{run.report_path}")
+    where = run.store.local_path(run.report_path) if run.store.is_local else f"{run.store.uri}/{run.report_path}"
+    console.print(str(where), markup=False)
 
 
 def explain_command(document: str, execution: str, name: str) -> None:

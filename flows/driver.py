@@ -112,7 +112,7 @@ def nothing_to_do(plan: Plan, walk: Walk, before: Run) -> bool:
     """Whether all that is asked for is there, and the run says so already. `before`: the run as it is in the store."""
     if walk.asked.force or any(visit.asked and visit.state == "stale" for visit in walk.visits):
         return False
-    if before.artifacts != plan.run.artifacts:
+    if before.artifacts != plan.run.artifacts or before.state not in ("finished", "partial"):
         return False
     return not walk.asked.includes("report") or report_stands(plan, before)
 

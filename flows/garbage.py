@@ -46,6 +46,8 @@ def find_garbage(store: Store, *, watch_s: float = LEASE_WATCH_S) -> list[Garbag
     unfinished = [item.what for item in found if not store.exists(f"{item.what}/manifest.json")]
     if held := held_by_a_living(store, unfinished, watch_s):
         raise ConfigError(f"{held} is being written: its lease moves. Wait until that ends")
+    if leaked := tuple(store.list_temporaries("")):
+        found.append(Garbage("temporary files", "left by processes that were killed", leaked))
     again = tuple(store.list_files("again")) if "again" in store.list_dirs("") else ()
     if again:
         found.append(Garbage("again", "left by --force", again))

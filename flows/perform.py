@@ -17,6 +17,7 @@ from flows.execution import TrainingStage
 from flows.launch import Attempt, TorchrunHere, run_attempts
 from flows.making import make
 from flows.recipe import TrainedConfig
+from flows.runs import METRICS, logs_of
 from flows.stages import DaskGroups, ThreadGroups, run_task, watched
 from flows.terminal import Report, console
 from flows.walk import Job, Sources
@@ -164,6 +165,10 @@ class Performer:
         self._refuse_early(job, place.first_step)
         folder = self.plan.run.work_dir(self.plan.execution.work_dir) / f"{name}-{fingerprint[:12]}"
         assert isinstance(job.config, TrainedConfig)
+        if not again:
+            self.plan.run.training[name] = fingerprint
+        metrics = folder / METRICS
+        begin = metrics.stat().st_size if metrics.exists() else 0  # what an earlier call left says nothing of this one's progress
         n_steps = sum(phase.n_steps for phase in expand_phases(job.config.training.schedule))
 
         def prepare(_: int) -> Attempt:
@@ -177,7 +182,7 @@ class Performer:
         with watched(name, f"{name} ({place.parallel})", "steps") as progress:
 
             def watch() -> None:
-                done, words = newest_step(folder / "metrics.jsonl")
+                done, words = newest_step(metrics, begin)
                 progress(done, n_steps, words)
 
             try:
@@ -190,7 +195,7 @@ class Performer:
                 )
             finally:
                 if not again:
-                    self._keep_logs(name, folder)
+                    self._keep_logs(logs_of(self.plan.run.name, name, fingerprint), folder)
         manifest = find(self.plan.store, job.stage.artifact, fingerprint)
         if manifest is None:
             raise IntegrityError(f"artifacts/{name}/{fingerprint}", expected="a manifest, as the trainer said", actual="none")
@@ -227,12 +232,12 @@ class Performer:
                 f"of step {newest:,}: run the steps before with another execution file"
             )
 
-    def _keep_logs(self, stage: str, folder: Path) -> None:
+    def _keep_logs(self, root: str, folder: Path) -> None:
         """Copy metrics, the log of what was fed and the attempts' output to the run in the store. RULE 8."""
         for path in sorted(folder.rglob("*")):
             kept = path.name == "output.log" or path.suffix in (".jsonl", ".json")
             if path.is_file() and kept:
-                self.plan.store.write(f"{self.plan.run.root}/{stage}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+                self.plan.store.write(f"{root}/{path.relative_to(folder).as_posix()}", path.read_bytes())
 
 
 def _sums(manifest: Manifest) -> set[tuple[str, str]]:
@@ -244,11 +249,11 @@ def _training_stage(job: Job) -> TrainingStage:
     return name  # type: ignore[no-any-return]  # only training stages run under the launcher
 
 
-def newest_step(metrics: Path) -> tuple[int, str]:
-    """How many optimizer steps the metrics' last line has seen, 0 before the first, and its loss and speed in words."""
+def newest_step(metrics: Path, begin: int = 0) -> tuple[int, str]:
+    """How many optimizer steps the last line from byte `begin` on has seen, 0 before the first, and its loss and speed in words."""
     try:
         with metrics.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 8192))
+            file.seek(max(begin, file.seek(0, 2) - 8192))
             lines = file.read().splitlines()
     except FileNotFoundError:
         return 0, ""

@@ -14,9 +14,9 @@ from prefect import flow, runtime
 from pydantic import Field
 
 from flows.data_to_checkpoint import data_to_checkpoint
-from flows.driver import Plan, check_asked, open_plan, resolved
+from flows.driver import Plan, check_asked, open_plan, report_stands, resolved
 from flows.perform import Performer
-from flows.runs import open_run
+from flows.runs import Run, open_run
 from flows.show import stage_line, summary_markdown
 from flows.stages import dask_cluster, publish_markdown, run_task
 from flows.terminal import console
@@ -83,20 +83,20 @@ def run_plan(plan: Plan, asked: Asked) -> Walk:
             performer = Performer(plan, workers, dask)
             walk = Announced(plan.store, plan.raw, plan.run, asked, performer, performer.again)
             data_to_checkpoint(plan.recipe, walk)
-        finish(plan, walk)
+        finish(plan, walk, shown=looked.run)
     except BaseException as error:
         plan.run.end("failed", f"{type(error).__name__}: {error}")
         raise
     return walk
 
 
-def finish(plan: Plan, walk: Walk) -> None:
-    """Forget what the recipe has no more, write the report, publish the summary."""
+def finish(plan: Plan, walk: Walk, shown: Run) -> None:
+    """Forget what the recipe has no more, write the report, publish the summary. `shown`: the run as it was before."""
     keys = {visit.key for visit in walk.visits}
     for key in plan.run.artifacts.keys() - keys:
         del plan.run.artifacts[key]
     complete = not any(visit.state == "stale" for visit in walk.visits)
-    if complete and walk.asked.includes("report") and (walk.asked.force or not plan.run.report_is_fresh):
+    if complete and walk.asked.includes("report") and (walk.asked.force or not report_stands(plan, shown)):
         plan.run.end("finished")  # the page shows how the run ended
         run_task("report", "report", lambda: write_report(plan))
     plan.run.end("finished" if complete else "partial")

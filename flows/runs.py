@@ -21,6 +21,7 @@ from storage.errors import ConfigError, IntegrityError
 from storage.store import Store
 
 FORMAT = 1
+METRICS = "metrics.jsonl"  # of a training stage, in its folder of logs
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
 
 State = Literal["new", "running", "finished", "failed", "partial"]
@@ -56,6 +57,7 @@ class Run:
     pid: int = 0
     pid_start: int = 0  # `processes.start_of` it; 0: not known
     flow_run: str = ""
+    training: dict[str, str] = field(default_factory=dict)  # fingerprint by training stage that this start of it trained or began to
     error: str = ""
     report_of: str = ""  # hash of the artifacts that the report shows
 
@@ -93,7 +95,7 @@ class Run:
     def begin(self, recipe: dict[str, Any], execution: dict[str, Any], flow_run: str) -> None:
         """The run is running, here, with these files."""
         self.recipe, self.execution, self.flow_run = recipe, execution, flow_run
-        self.state, self.started_at_s, self.ended_at_s, self.error = "running", time.time(), None, ""
+        self.state, self.started_at_s, self.ended_at_s, self.error, self.training = "running", time.time(), None, "", {}
         self.host, self.pid, self.pid_start = socket.gethostname(), os.getpid(), start_of(os.getpid()) or 0
         for name, value in (("recipe", recipe), ("execution", execution)):
             self.store.write(f"{self.root}/{name}.yaml", yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode())
@@ -146,6 +148,11 @@ class Run:
             raise ConfigError(
                 f"run {self.name} is running already, as process {self.pid}: wait for it, or give this one another name: --run"
             )
+
+
+def logs_of(run: str, stage: str, fingerprint: str) -> str:
+    """The folder in the store of a training stage's metrics, logs of what was fed and output, by the run that trained it. RULE 8."""
+    return f"runs/{run}/{stage}-{fingerprint[:12]}"
 
 
 def open_run(store: Store, name: str) -> Run:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -28,7 +29,7 @@ def stage_line(visit: Visit, run: Run) -> Iterator[Any]:
     ):  # one per file: the documents' line sums up
         seconds = visit.manifest.info.get("wall_s")
         took = f"  [dim]{seconds:.1f} s[/]" if isinstance(seconds, int | float) else ""
-        yield f"{MARKS['ran']} {visit.key}  {counts_text(visit.manifest)}{took}"
+        yield f"{MARKS['ran']} {escape(visit.key)}  {counts_text(visit.manifest)}{took}"
         if visit.stage == "select":
             yield from selection_lines(run, visit.manifest)
         if visit.stage == "mix":
@@ -84,7 +85,7 @@ def status_table(visits: Sequence[Visit]) -> Table:
     table.add_column("state")
     table.add_column("why", overflow="fold")
     for key, count, state, reason in grouped(visits):
-        table.add_row(key, str(count), f"{MARKS[state]} {state}", reason)
+        table.add_row(Text(key), str(count), f"{MARKS[state]} {state}", Text(reason))  # a file's name may look like markup
     return table
 
 
@@ -193,7 +194,7 @@ def garbage_table(garbage: Sequence[Garbage]) -> Table:
     table = _rows("", ("what", "why", "files", "bytes"))
     for (folder, reason), items in groups.items():
         what = items[0].what if len(items) == 1 else f"{folder}/ ({len(items):,} artifacts)"
-        table.add_row(what, reason, f"{sum(len(item.files) for item in items):,}", f"{sum(item.size_bytes for item in items):,}")
+        table.add_row(Text(what), reason, f"{sum(len(item.files) for item in items):,}", f"{sum(item.size_bytes for item in items):,}")
     total = sum(item.size_bytes for item in garbage)
     table.add_row("all", "", f"{sum(len(item.files) for item in garbage):,}", f"{total:,}", style="bold")
     return table

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 LINE_INTERVAL_S = 10.0
@@ -39,7 +40,7 @@ def progress_of(title: str, unit: str) -> Iterator[Report]:
         TextColumn("{task.fields[beside]}"),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        row = bar.add_task(title, total=None, beside="")
+        row = bar.add_task(escape(title), total=None, beside="")  # a file's name may look like markup
 
         def report(done: int, total: int, beside: str = "", /) -> None:
             bar.update(row, completed=done, total=total, beside=beside)

@@ -166,6 +166,13 @@ class Store:
             if not os.path.basename(name).startswith(TEMPORARY_PREFIX):
                 yield FileInfo(name, int(info["size"]), _version_of(info))
 
+    def list_temporaries(self, prefix: str) -> Iterator[FileInfo]:
+        """Files under the folder `prefix` that a process was writing, or left when it was killed; a bucket has none."""
+        if self.is_local:
+            root = self.local_path("")
+            for path in sorted(self.local_path(prefix).rglob(f"{TEMPORARY_PREFIX}*")):
+                yield FileInfo(path.relative_to(root).as_posix(), path.stat().st_size)
+
     def list_dirs(self, prefix: str) -> list[str]:
         """Names of the folders directly under `prefix`, sorted."""
         try:

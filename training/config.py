@@ -264,6 +264,7 @@ def check_execution(model: ModelConfig, phases: Sequence[Phase], execution: Trai
         ffn_dim=model.ffn_dim,
         vocab_size=model.vocab_size,
     )
+    batches = [phase.global_batch_size for phase in phases]
     for phase in phases:
         check_seq_len(dims, phase.seq_len)
-        micro_batches(dims, global_batch_size=phase.global_batch_size, micro_batch_size=execution.micro_batch_size)
+        micro_batches(dims, global_batch_size=phase.global_batch_size, micro_batch_size=execution.micro_batch_size, beside=batches)

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.proofs.common import PROJECT
 from benchmarks.proofs.shards import components, documents
-from flows.runs import Run
+from flows.runs import Run, logs_of
 from storage.artifact import Attempt, FileEntry, Manifest, find
 from storage.store import Store
 from storage.token_shards import open_shard
@@ -80,5 +80,5 @@ def train_on(folder: Path, shards: Path, seed: int) -> Run:
     assert checkpoint is not None, "the trainer ended well without a checkpoint"
     run.point(STAGE, checkpoint)
     for path in sorted((stage.folder / "run" / "fed").iterdir()):
-        store.write(f"{run.root}/{STAGE}/fed/{path.name}", path.read_bytes())
+        store.write(f"{logs_of(run.name, STAGE, checkpoint.fingerprint)}/fed/{path.name}", path.read_bytes())
     return run

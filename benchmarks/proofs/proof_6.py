@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.proofs.common import PROJECT, Proof, arguments, place, work_folder
 from benchmarks.proofs.given_shards import train_on
 from flows.lineage import documents_of_step, order_in, seen_by
-from flows.runs import Run
+from flows.runs import Run, logs_of
 from storage.artifact import read_verified
 from training.order import PERIOD, Pattern, round_shares
 
@@ -39,7 +39,7 @@ def export_for_script(run: Run, stage: str, folder: Path) -> list[str]:
     (folder / f"{stage}.json").write_bytes(read_verified(run.store, run.need(f"mix/{stage}"), "plan.json"))
     fed = folder / "fed"
     fed.mkdir(exist_ok=True)
-    for info in run.store.list_files(f"{run.root}/{stage}/fed"):
+    for info in run.store.list_files(f"{logs_of(run.name, stage, run.artifacts[stage].fingerprint)}/fed"):
         (fed / Path(info.path).name).write_bytes(run.store.read(info.path))
     return ["--plan", str(folder / f"{stage}.json"), "--train", str(folder / "train"), "--fed", str(fed)]
 

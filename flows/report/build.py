@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from flows.report import figures
 from flows.report.samples import samples
-from flows.runs import Run
+from flows.runs import METRICS, Run, logs_of
 from flows.walk import STAGES
 from pipeline.ingest.documents import read_quarantine
 from storage.artifact import Manifest, read_verified
@@ -25,7 +25,6 @@ from training.mix import mixture, read_plan
 
 TRAINING = ("pretrain", "extend_context", "anneal")
 PATH = ("snapshot", "extract", "documents", "origins", *STAGES[STAGES.index("dedup") :])  # the artifacts' stages in order
-METRICS = "metrics.jsonl"
 QUARANTINE_ROWS = 50
 
 
@@ -43,7 +42,7 @@ def build_report(run: Run) -> str:
         "classifiers": {stage: _json(run, found.get(stage), "validation.json") for stage in ("quality", "domains")},
         "tokens": _json(run, found.get("tokenize"), "counts.json"),
         "mixtures": _mixtures(run, found),
-        "steps": _metrics(run),
+        "steps": _metrics(run, found),
         "training": {stage: found[stage] for stage in TRAINING if stage in found},
         "parameters": _parameters(run),
         "scores": _json(run, found.get("evaluate"), "scores.json"),
@@ -106,12 +105,18 @@ def _mixtures(run: Run, found: Mapping[str, Manifest]) -> dict[str, list[Any]]:
     return {stage: mixture(read_plan(run.store, manifest)) for stage, manifest in plans.items()}
 
 
-def _metrics(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Lines of each training stage's metrics.jsonl by step; of a step that a resumed attempt repeated, the last line holds."""
+def _metrics(run: Run, found: Mapping[str, Manifest]) -> dict[str, list[dict[str, Any]]]:
+    """Lines of the metrics of each training stage by step, from the run that trained it; of a step that a resumed attempt repeated, the
+    last line holds."""
     steps: dict[str, list[dict[str, Any]]] = {}
     for stage in TRAINING:
-        path = f"{run.root}/{stage}/{METRICS}"
-        if run.store.exists(path):
+        if stage in found:
+            root = logs_of(found[stage].info.get("run", run.name), stage, found[stage].fingerprint)
+        elif stage in run.training:  # it began and did not end
+            root = logs_of(run.name, stage, run.training[stage])
+        else:
+            continue
+        if run.store.exists(path := f"{root}/{METRICS}"):
             rows = [json.loads(line) for line in run.store.read(path).splitlines()]
             by_step = {row["step"]: row for row in rows}
             steps[stage] = [by_step[step] for step in sorted(by_step)]

@@ -8,12 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.garbage import find_garbage
+from flows.garbage import find_garbage, remove
 from flows.runs import Run, open_run
 from storage.artifact import Attempt, FileEntry, Manifest, identity, read_verified
 from storage.errors import ConfigError
 from storage.lease import hold
-from storage.store import Store
+from storage.store import TEMPORARY_PREFIX, Store
 
 COMMAND = ["gc", "--execution", "test"]
 
@@ -104,6 +104,19 @@ def test_what_a_trainer_without_a_run_writes_is_not_offered(store: Store) -> Non
     store.write(f"{root}/lease/2", store.read(f"{root}/lease/1").replace(b"true", b"false"))  # as a kill -9 leaves it
     (killed,) = find_garbage(store, watch_s=0.5)
     assert let_go.what == killed.what == root
+
+
+def test_what_a_killed_process_was_writing_is_found(tmp_path: Path) -> None:
+    """No listing shows a temporary file, so nothing else would ever remove it."""
+    store = Store(str(tmp_path))
+    store.write("artifacts/toy/f/part", b"whole")
+    left = store.local_path(f"artifacts/toy/f/{TEMPORARY_PREFIX}x")
+    left.write_bytes(b"half")
+    found = next(item for item in find_garbage(store) if item.what == "temporary files")
+    assert found.size_bytes == 4
+    remove(store, [found])
+    assert not left.exists()
+    assert store.exists("artifacts/toy/f/part")
 
 
 def test_the_checkpoints_of_an_interrupted_training_are_named_as_such(tmp_path: Path) -> None:

@@ -176,6 +176,29 @@ def test_a_dry_run_and_status_agree_on_the_report_when_another_recipe_was_run_un
     assert "report: fresh" in CliRunner().invoke(app, ["status", *flags]).output
 
 
+def test_a_page_that_shows_another_recipe_is_written_anew(finished: Plan) -> None:
+    """Another recipe that gave the same artifacts: dry run and status call the page stale, and the run makes it."""
+    run = open_run(finished.store, "test")
+    page, mine = run.store.read(run.report_path), run.recipe
+    run.recipe = {**mine, "seed": mine["seed"] + 1}
+    run.save()
+    run.store.write(run.report_path, b"of another recipe")
+    flags = ["--recipe", "test", "--execution", "test"]
+    assert "would run: report" in CliRunner().invoke(app, ["run", *flags, "--dry-run"]).output
+    one_stage("report", "test", "test")
+    again = open_run(finished.store, "test")
+    assert again.recipe == mine
+    assert len(again.store.read(again.report_path)) == pytest.approx(len(page), rel=0.01)
+    assert "fresh: nothing would run" in CliRunner().invoke(app, ["run", *flags, "--dry-run"]).output
+
+
+def test_a_run_that_was_killed_at_its_very_end_is_ended(finished: Plan) -> None:
+    """Everything stands, and its file says that it runs: status calls it interrupted, so the command must not say that nothing is to do."""
+    run = replace(open_run(finished.store, "test"), state="running", pid=2**22 + 1)
+    assert not run.is_alive
+    assert not nothing_to_do(finished, survey(finished, Asked()), run)
+
+
 def test_an_id_that_is_none_and_one_that_is_many_are_refused(finished: Plan) -> None:
     """With the reason."""
     with pytest.raises(ConfigError, match="no document id"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import plotly.graph_objects as go
@@ -157,3 +158,16 @@ def test_the_figures_are_those_of_the_artifacts(finished: Plan) -> None:
     assert listed == {key: pointer.digest[:16] for key, pointer in run.artifacts.items() if not key.startswith("extract/")}
     extractions = [row for row in lines if row[0].startswith("extract/")]
     assert sum(number(row[3]) for row in extractions) == sum(len(manifest.files) for manifest in run.manifests("extract").values())
+
+
+def test_curves_are_those_of_the_checkpoint_whoever_trained_it(finished: Plan) -> None:
+    """A run that shares another's checkpoints shows their curves; one that dropped a stage does not show it; one that failed in it does."""
+    stages = [row[0] for row in Page(build_report(finished.run)).table("stage", "steps", "tokens")]
+    assert stages == ["pretrain", "extend_context", "anneal"]
+    shared = replace(finished.run, name="shared")
+    assert [row[0] for row in Page(build_report(shared)).table("stage", "steps", "tokens")] == stages
+    without = {key: pointer for key, pointer in finished.run.artifacts.items() if key != "anneal"}
+    dropped = replace(finished.run, artifacts=without, training={})
+    assert [row[0] for row in Page(build_report(dropped)).table("stage", "steps", "tokens")] == stages[:2]
+    failed = replace(dropped, training={"anneal": finished.run.artifacts["anneal"].fingerprint})
+    assert [row[0] for row in Page(build_report(failed)).table("stage", "steps", "tokens")] == stages

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.garbage import Garbage
-from flows.show import garbage_table, grouped, scores_table
+from flows.show import garbage_table, grouped, scores_table, status_table
 from flows.walk import StageName, State, Visit
 from storage.store import FileInfo
 
@@ -38,6 +38,14 @@ def test_what_is_fresh_is_one_row_a_stage_and_what_is_stale_keeps_its_name_and_r
         ("signals/code", 1, "stale", "quality.x: 1 → 2"),
         ("extract/web", 2, "stale", "new file"),
     ]
+
+
+def test_a_name_that_looks_like_markup_is_shown_as_it_is() -> None:
+    """A page of a web framework is called `[slug]`; a closing tag in a name ended the command."""
+    names = ["extract/app/[slug]/page.tsx", "documents/a[/b].txt"]
+    rows = rendered(status_table([visit(name, "ingest", "stale", f"new file {name}") for name in names]))
+    assert all(name in row for name, row in zip(["extract/app", names[1]], rows[1:], strict=True))
+    assert all(f"new file {name}" in row for name, row in zip(names, rows[1:], strict=True))
 
 
 def test_garbage_of_one_stage_and_reason_is_one_row_and_the_sum_counts_all_of_it() -> None:

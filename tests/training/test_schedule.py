@@ -225,3 +225,10 @@ def test_a_refused_micro_batch_is_told_every_size_that_fits_and_no_other(dp: int
         micro_batches(dims, global_batch_size=batch, micro_batch_size=size)
     words = f"micro_batch_size may be {', '.join(map(str, fitting))}" if fitting else f"no micro_batch_size fits DP {dp} and PP {pp}"
     assert str(refused.value).endswith(words)
+
+
+def test_the_sizes_named_fit_every_phase() -> None:
+    """Batches of 12 and then 16 on two ranks: 3 would fit the first alone, 4 the second."""
+    execution = TrainExecution(parallel=ParallelDims(dp=2), micro_batch_size=4, checkpoint_interval_steps=1)
+    with pytest.raises(ConfigError, match=r"global_batch_size 12 .*; micro_batch_size may be 1, 2$"):
+        check_execution(LLAMA3_405B, [Phase(8, 12, 5), Phase(8, 16, 5)], execution)

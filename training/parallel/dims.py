@@ -6,6 +6,7 @@ its node and its fastest links, are its tensor-parallel peers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pydantic import Field
@@ -75,31 +76,32 @@ def split_layers(n_layers: int, pp: int, virtual_stages: int = 1) -> list[range]
     return [range(end - count, end) for end, count in zip(ends, counts, strict=True)]
 
 
-def micro_batches(dims: ParallelDims, *, global_batch_size: int, micro_batch_size: int) -> int:
+def micro_batches(dims: ParallelDims, *, global_batch_size: int, micro_batch_size: int, beside: Sequence[int] = ()) -> int:
     """Micro-batches that each data-parallel rank runs in a step; sizes in sequences.
 
     Raises ConfigError when the global batch does not divide, or when there are fewer micro-batches than pipeline stages
-    (1F1B would leave stages idle for good).
+    (1F1B would leave stages idle for good). It says which sizes would do, also for the batches `beside` of the stage's other phases.
     """
+    fitting = _fitting_sizes(dims, [global_batch_size, *beside])
     per_step = dims.dp * micro_batch_size
     if global_batch_size % per_step:
         raise ConfigError(
             f"global_batch_size {global_batch_size} is not a multiple of DP {dims.dp} x micro_batch_size {micro_batch_size} = {per_step};"
-            f" {_fitting_sizes(dims, global_batch_size)}"
+            f" {fitting}"
         )
     count = global_batch_size // per_step
     if count < dims.pp:
         raise ConfigError(
             f"global_batch_size {global_batch_size} gives {count} micro-batches of {micro_batch_size} on DP {dims.dp},"
-            f" fewer than PP {dims.pp} stages; {_fitting_sizes(dims, global_batch_size)}"
+            f" fewer than PP {dims.pp} stages; {fitting}"
         )
     return count
 
 
-def _fitting_sizes(dims: ParallelDims, global_batch_size: int) -> str:
-    """Which sizes of a micro-batch this batch and mesh allow, in words."""
-    most = global_batch_size // (dims.dp * dims.pp)
-    sizes = [str(size) for size in range(1, most + 1) if global_batch_size % (dims.dp * size) == 0]
+def _fitting_sizes(dims: ParallelDims, batches: Sequence[int]) -> str:
+    """Which sizes of a micro-batch these batches and the mesh allow, in words."""
+    most = min(batches) // (dims.dp * dims.pp)
+    sizes = [str(size) for size in range(1, most + 1) if all(batch % (dims.dp * size) == 0 for batch in batches)]
     return f"micro_batch_size may be {', '.join(sizes)}" if sizes else f"no micro_batch_size fits DP {dims.dp} and PP {dims.pp}"
 
 
