@@ -1,9 +1,10 @@
-"""Peak memory of the processes of a run's data half, on a corpus and on four times as much: does a worker stay small, and not grow?
+"""Peak memory of the processes of a run's data half: does a worker stay small, and does its work not grow with the corpus?
 
-Both runs are the data path up to `tokenize` in a process of its own, with workers as a run has them (`flows/workers.py`); both hold as much
-in a partition (2 and 8 partitions) and in a raw file: there are four times as many of either. A worker's peak is the kernel's (VmHWM), set
-back before each group of work, so it includes what earlier groups left behind. The parent is the process that plans and waits; it has
-Prefect imported, and no Prefect server in it.
+Every run is the data path up to `tokenize` in a process of its own, with the workers of a run (`flows/workers.py`). A worker's peak is the
+kernel's (VmHWM), set back before each group of work. How large it gets is told by workers as a run has them, on the whole corpus: their
+peak includes what earlier groups left behind. Growth is told by a corpus and four times as much, each group in a worker of its own: what
+was left behind would tell how many groups came before. Both hold as much in a partition (2 and 8 partitions) and in a raw file; there are
+four times as many of either. The parent is the process that plans and waits; it has Prefect imported, and no Prefect server in it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from typing import Any
 from benchmarks.data_path import PROJECT, Sample, recipe_of, run_path, write_raw
 from benchmarks.figure import Figure
 from benchmarks.peak import peak_mb, watched
+from flows import workers as workers_module
 from flows.making import make
 from flows.walk import Job
-from flows.workers import Workers
+from flows.workers import GROUPS_PER_WORKER, Workers
 from storage.artifact import Manifest
 from storage.store import Store
 
@@ -34,7 +36,7 @@ WORKERS = 2
 MAX_WORKER_MB = 1000.0
 MAX_GROWTH = 1.15  # the largest document and the largest partition are a little larger in more documents
 PARENT = "the parent"
-CHILD = "import sys; from benchmarks.bench_memory import print_peaks; print_peaks(sys.argv[1], int(sys.argv[2]))"
+CHILD = "import sys; from benchmarks.bench_memory import print_peaks; print_peaks(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))"
 
 
 @dataclass
@@ -59,8 +61,9 @@ class Watch:
         return [result for _, result in answers]
 
 
-def print_peaks(raw_root: str, partitions: int) -> None:
+def print_peaks(raw_root: str, partitions: int, groups_per_worker: int) -> None:
     """Peak in MB by stage, and of this process, as JSON."""
+    workers_module.GROUPS_PER_WORKER = groups_per_worker
     import flows.perform  # noqa: F401 - with Prefect, as in a run
 
     with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
@@ -71,18 +74,23 @@ def print_peaks(raw_root: str, partitions: int) -> None:
     print(json.dumps({**watch.peaks, PARENT: peak_mb()}))
 
 
+def peaks_of(corpus: Path, seed: int, times: int, groups_per_worker: int) -> dict[str, float]:
+    """Peak in MB by stage on a quarter of the corpus, `times` over."""
+    with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
+        write_raw(corpus, Path(folder) / "raw", Sample(seed, step=TIMES // times), FILE_BYTES)
+        command = [sys.executable, "-c", CHILD, str(Path(folder) / "raw"), str(PARTITIONS * times), str(groups_per_worker)]
+        done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    how = "a worker a group" if groups_per_worker == 1 else "workers as in a run"
+    print(f"      corpus x{times}, {how}, MB: {', '.join(f'{name} {peak:.0f}' for name, peak in found.items())}", flush=True)
+    return found
+
+
 def figures(corpus: Path, seed: int) -> list[Figure]:
     """The largest peak against a gigabyte, and each stage's growth from the corpus to four times the corpus."""
-    found = []
-    for times in (1, TIMES):
-        with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
-            write_raw(corpus, Path(folder) / "raw", Sample(seed, step=TIMES // times), FILE_BYTES)
-            command = [sys.executable, "-c", CHILD, str(Path(folder) / "raw"), str(PARTITIONS * times)]
-            done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True)
-            found.append(json.loads(done.stdout))
-        print(f"      corpus x{times}, MB: {', '.join(f'{name} {peak:.0f}' for name, peak in found[-1].items())}", flush=True)
-    once, more = found
-    largest = max((peak, name) for name, peak in more.items() if name != PARENT)
+    whole = peaks_of(corpus, seed, TIMES, GROUPS_PER_WORKER)
+    once, more = (peaks_of(corpus, seed, times, 1) for times in (1, TIMES))
+    largest = max((peak, name) for name, peak in whole.items() if name != PARENT)
     return [
         Figure("peak memory of a worker", "MB", largest[0], asked=MAX_WORKER_MB, bound="at most", note=f"in {largest[1]}"),
         *(

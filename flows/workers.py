@@ -184,8 +184,8 @@ class Workers:
         return _Worker(server)
 
     def give(self, worker: _Worker, fresh: bool) -> None:
-        """Take a worker back after its last group; one that has served enough, or was for one call alone, ends."""
-        if fresh or worker.n_jobs >= GROUPS_PER_WORKER:
+        """Take a worker back after its last group; one that was for one call alone ends."""
+        if fresh:
             worker.close()
             return
         with self._lock:
@@ -277,6 +277,9 @@ class _Call:
         try:
             for n in self._take():
                 worker = self._try_group(n, worker)
+                if worker.n_jobs >= GROUPS_PER_WORKER:
+                    self._release(worker)
+                    worker = None
         finally:
             if worker is not None and worker.is_open:
                 with self._lock:

@@ -25,7 +25,8 @@ from storage.tables import open_table, parse_table, table_pieces
 
 GROUP_BYTES = 16 << 20  # of zstd-compressed Parquet, some four times as much in memory
 SPLIT_BYTES = 4 << 20  # in memory, of rows that are split together, at least
-PARTITION_BYTES = 64 << 10  # of them for each partition: smaller blobs are more header than text
+PARTITION_BYTES = 32 << 10  # of them for each partition: smaller blobs are more header than text
+MAX_SPLIT_BYTES = 128 << 20  # however many partitions: a worker holds some four times as much
 
 
 class Piece(NamedTuple):
@@ -75,7 +76,7 @@ def places_of(spills: Sequence[GroupResult], partitions: int) -> list[list[Place
 def split(store: Store, schema: pa.Schema, partitions: int, name: str, pieces: Sequence[Piece], output: Output) -> None:
     """Write the rows of `pieces` as the spill `name`; its note is [partition, start, end, sha256] of each blob.
 
-    Memory holds some `SPLIT_BYTES` (`PARTITION_BYTES` a partition, if that is more) twice, and the compressed file being read.
+    Memory holds some `SPLIT_BYTES` (`PARTITION_BYTES` a partition, if that is more) a few times, and the compressed file being read.
     """
     note: list[list[int | str]] = []
     with output.create(name) as file:
@@ -92,8 +93,8 @@ def _split_tables(
     store: Store, schema: pa.Schema, partitions: int, pieces: Sequence[Piece]
 ) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
     """Rows of `pieces` in the order of their partitions, and where each partition's end."""
-    for table in _tables_of(store, pieces, schema, max(SPLIT_BYTES, partitions * PARTITION_BYTES)):
-        places = partitions_of(table.column("id"), partitions)
+    for table in _tables_of(store, pieces, schema, min(max(SPLIT_BYTES, partitions * PARTITION_BYTES), MAX_SPLIT_BYTES)):
+        places = partitions_of(table["id"], partitions)
         yield table.take(pa.array(np.argsort(places, kind="stable"))), np.cumsum(np.bincount(places, minlength=partitions))
 
 
@@ -114,10 +115,11 @@ def _tables_of(store: Store, pieces: Sequence[Piece], schema: pa.Schema, size_by
             pending.append(table)
             pending_bytes += table.nbytes
             if pending_bytes >= size_bytes:
-                joined, pending, pending_bytes = pa.concat_tables(pending), [], 0
+                joined, pending, pending_bytes = pa.concat_tables(pending).combine_chunks(), [], 0
                 yield joined
     if pending:
-        yield pa.concat_tables(pending)
+        joined, pending = pa.concat_tables(pending).combine_chunks(), []
+        yield joined
 
 
 def gather(store: Store, places: Sequence[Place], schema: pa.Schema) -> pa.Table:
