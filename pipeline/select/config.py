@@ -23,13 +23,13 @@ class SourceFacts(Strict):
 
 
 class ThresholdsByClass(Strict):
-    """A complete set of thresholds per text class; what a set does not name is off."""
+    """A set of thresholds per text class; what a set does not name is off, and a class that is not named has an empty set."""
 
-    web: Thresholds
-    general: Thresholds
-    math: Thresholds
-    code: Thresholds
-    multilingual: Thresholds
+    web: Thresholds = Field(default_factory=Thresholds)
+    general: Thresholds = Field(default_factory=Thresholds)
+    math: Thresholds = Field(default_factory=Thresholds)
+    code: Thresholds = Field(default_factory=Thresholds)
+    multilingual: Thresholds = Field(default_factory=Thresholds)
 
 
 class Survivors(Strict):

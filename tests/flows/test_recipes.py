@@ -12,6 +12,7 @@ import yaml
 from flows.execution import load_execution
 from flows.reading import PACKAGE
 from flows.recipe import check_together, load_recipe
+from storage.artifact import identity
 from storage.errors import ConfigError
 from training.config import expand_phases
 
@@ -22,6 +23,10 @@ MESHES = {
     "mesh-405b-128k-16384gpu": ("extend_context", (8, 16, 16, 8), 16384),
 }
 
+TEST_THRESHOLDS = {  # those of test.yaml, without the classes that have none
+    "web": {"min_language_probability": 0.3, "min_gopher_word_count": 40, "max_gopher_word_count": 100000},
+    "general": {"min_gopher_word_count": 20},
+}
 UNEVEN = [{"seq_len": 32, "global_batch_size": 4}, {"seq_len": 48, "global_batch_size": 4, "from_step": 3}]
 
 
@@ -79,6 +84,15 @@ def test_a_wrong_field_is_refused_with_path_value_and_what_is_allowed(tmp_path: 
     """Before any work, and by name."""
     with pytest.raises(ConfigError, match=message):
         load_recipe(changed(tmp_path, path, value))
+
+
+def test_a_text_class_that_is_left_out_has_no_thresholds(tmp_path: Path) -> None:
+    """`{}` and nothing are one config with one fingerprint; a class that does not exist is refused."""
+    named, left_out = load_recipe("test"), load_recipe(changed(tmp_path, "select.thresholds", TEST_THRESHOLDS))
+    assert named.select == left_out.select
+    assert identity("select", 1, named.select, {}) == identity("select", 1, left_out.select, {})
+    with pytest.raises(ConfigError, match=r"select\.thresholds\.maths: unknown field"):
+        load_recipe(changed(tmp_path, "select.thresholds", {**TEST_THRESHOLDS, "maths": {}}))
 
 
 def test_a_missing_field_and_a_key_given_twice_are_refused(tmp_path: Path) -> None:
