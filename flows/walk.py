@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
+from flows.differences import causes, root_of
 from flows.recipe import Recipe
 from flows.runs import Run
 from pipeline.ingest.config import SourceConfig
@@ -45,8 +46,6 @@ StageName = Literal[
     "report",
 ]
 STAGES: tuple[StageName, ...] = get_args(StageName)
-SHOWN_FIELDS = 3
-SHOWN_VALUE_CHARS = 60
 
 
 @dataclass(frozen=True)
@@ -287,46 +286,11 @@ class Walk:
 
     def _pending(self, stage: Stage, key: str, reason: str, asked: bool, root: str = "", begins: StageName | None = None) -> Pending:
         self.note(Visit(key, stage.name, "stale", reason, asked, None))
-        root = root or (reason if reason.startswith(stage.name) else f"{key} {reason}")
+        root = root or root_of(key, stage.name, reason)
         return Pending(stage.name, key, reason, root, begins or stage.name)
 
     def _why(self, job: Job) -> str:
         previous = self.run.manifest(job.key)
         if previous is None:
             return "not made yet"
-        return "; ".join(differences(previous.payload, job.payload, job.stage.name)) or "its artifact is gone"
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], stage: str) -> list[str]:
-    """What differs between two payloads of a stage: `select.thresholds.web.min_x: 50 → 60`, `input clusters: digest changed`."""
-    lines = []
-    if before["version"] != now["version"]:
-        lines.append(f"{stage} version: {before['version']} → {now['version']}")
-    fields = [f"{stage}{path}: {old} → {new}" for path, old, new in _changed(before["config"], now["config"], "")]
-    lines += fields[:SHOWN_FIELDS] + ([f"and {len(fields) - SHOWN_FIELDS} more fields"] if len(fields) > SHOWN_FIELDS else [])
-    old, new = before["inputs"], now["inputs"]
-    lines += [f"input {name}: new" for name in sorted(new.keys() - old.keys())]
-    lines += [f"input {name}: no longer there" for name in sorted(old.keys() - new.keys())]
-    lines += [f"input {name}: digest changed" for name in sorted(old.keys() & new.keys()) if old[name] != new[name]]
-    return lines
-
-
-def _changed(before: Any, now: Any, path: str) -> list[tuple[str, str, str]]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = [*before, *(key for key in now if key not in before)]
-        return [row for key in keys for row in _changed(before.get(key, _ABSENT), now.get(key, _ABSENT), f"{path}.{key}")]
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        return [row for n, (old, new) in enumerate(zip(before, now, strict=True)) for row in _changed(old, new, f"{path}[{n}]")]
-    return [] if before == now else [(path, _shown(before), _shown(now))]
-
-
-class _Absent:
-    """Stands for a field that one side does not have."""
-
-
-_ABSENT = _Absent()
-
-
-def _shown(value: Any) -> str:
-    text = "absent" if value is _ABSENT else repr(value)
-    return text if len(text) <= SHOWN_VALUE_CHARS else text[: SHOWN_VALUE_CHARS - 1] + "…"
+        return "; ".join(causes(self.store, previous.payload, job.payload, job.stage.name)) or "its artifact is gone"

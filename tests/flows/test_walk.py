@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from flows.differences import differences
 from flows.runs import Run, open_run
-from flows.walk import Asked, Job, Stage, Walk, differences
+from flows.walk import Asked, Job, Stage, Walk
 from storage.artifact import Attempt, FileEntry, Manifest
 from storage.errors import ConfigError
 from storage.store import Store
@@ -79,11 +80,31 @@ def test_a_changed_field_is_named_with_both_values(store: Store) -> None:
 
 
 def test_an_input_rebuilt_to_the_same_bytes_makes_nothing_stale(store: Store) -> None:
-    """The digest is of bytes alone; other bytes are named as the input that changed."""
+    """The digest is of bytes alone; other bytes are named as the input that changed, with the field that changed it."""
     run_path(store, Config(), Config())
     assert run_path(store, Config(threshold=60), Config()) == ["dedup"]
     run_path(store, Config(content="other"), Config(), Asked("dedup", "dedup"))
-    assert reasons(store, Config(content="other"), Config()) == {"select": "input clusters: digest changed"}
+    assert reasons(store, Config(content="other"), Config()) == {"select": "input clusters: dedup.content: 'bytes' → 'other'"}
+
+
+def test_after_a_run_in_part_what_comes_later_names_the_field_at_any_depth(store: Store) -> None:
+    """The run points at the new input already; without the artifact of before, nobody can say more than that it changed."""
+
+    def longer(walk: Walk, content: str) -> list[str]:
+        clusters = walk(DEDUP, Config(content=content), {})
+        quality = walk(QUALITY, Config(content=content), {"clusters": clusters})
+        walk(SELECT, Config(), {"clusters": clusters, "quality": quality})
+        return [visit.reason for visit in walk.visits if visit.state == "stale"]
+
+    run = open_run(store, "r")
+    longer(Walk(store, store, run, Asked(), make(store, [])), "bytes")
+    old = run.need("dedup")
+    longer(Walk(store, store, run, Asked(last="quality"), make(store, [])), "other")
+    field = "'bytes' → 'other'"
+    assert longer(Walk(store, store, run), "other") == [f"input clusters: dedup.content: {field}; input quality: quality.content: {field}"]
+    store.remove(f"{old.root}/manifest.json")
+    (reason,) = longer(Walk(store, store, run), "other")
+    assert reason == f"input clusters: digest changed; input quality: quality.content: {field}"
 
 
 def test_going_back_runs_nothing(store: Store) -> None:
