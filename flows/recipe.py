@@ -6,10 +6,11 @@ must agree on is checked here, before any work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Self, cast, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, create_model, field_validator, model_validator
+from pydantic_core import InitErrorDetails
 
 from flows.execution import Execution, TrainingStage
 from flows.reading import find_file, load
@@ -20,10 +21,11 @@ from pipeline.eval_tasks import Config as TasksConfig
 from pipeline.ingest.config import LanguageConfig, Partitions, SourceConfig, check_partitions
 from pipeline.quality.config import Config as QualityConfig
 from pipeline.select.config import Config as SelectConfig
+from pipeline.select.possible import possible_components, possible_domains
 from pipeline.selection import check_config as check_select
 from pipeline.train_tokenizer import Config as TokenizerConfig
 from storage.errors import ConfigError
-from storage.strict import Strict
+from storage.strict import Strict, choices
 from training.config import (
     EvaluateConfig,
     ExportConfig,
@@ -78,28 +80,33 @@ class Recipe(Strict):
     export: ExportConfig
     evaluate: EvaluateConfig
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _fill_in(cls, raw: Any) -> Any:
-        """What follows from other parts. Given values stay, and are compared below."""
-        return _filled(raw) if isinstance(raw, dict) else raw
+    def _whole(cls, raw: Any, validated: ModelWrapValidatorHandler[Self]) -> Self:
+        """Fill in what follows from other parts (given values stay, and are compared), and find all that is wrong in one round."""
+        filled = _filled(raw) if isinstance(raw, dict) else raw
+        try:
+            recipe, wrong, errors = validated(filled), set[str](), list[InitErrorDetails]()
+        except ValidationError as error:
+            if not isinstance(raw, dict):
+                raise
+            wrong = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+            recipe, errors = cast("Self", _sound_parts(cls, filled, wrong)), _true_errors(error, raw, filled)
+        problems = [*_named_problems(recipe, wrong, raw)]
+        for parts, check in CHECKS:
+            if wrong.isdisjoint(parts):
+                problems += check(recipe)
+        if not problems and wrong.isdisjoint(("sources", "quality", "select")):
+            problems += _select_problems(recipe)
+        errors += [{"type": "value_error", "loc": (), "input": filled, "ctx": {"error": ValueError(problem)}} for problem in problems]
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return recipe
 
     @field_validator("partitions")
     @classmethod
     def _power_of_two(cls, value: int) -> int:
         return check_partitions(value)
-
-    @model_validator(mode="after")
-    def _parts_agree(self) -> Self:
-        problems = [*_source_problems(self), *_component_problems(self), *_model_problems(self), *_judging_problems(self)]
-        if not problems:
-            try:
-                check_select(self.select, self.quality, [source.name for source in self.sources])
-            except ConfigError as error:
-                problems.append(str(error))
-        if problems:
-            raise ValueError("\n  ".join(problems))
-        return self
 
     @property
     def stages(self) -> dict[TrainingStage, TrainingStageConfig]:
@@ -136,9 +143,10 @@ def _filled(raw: Mapping[str, Any]) -> dict[str, Any]:
     filled = dict(raw)
     sources = [s for s in _list(raw.get("sources")) if isinstance(s, dict) and isinstance(s.get("name"), str)]
     web = {s["name"]: s.get("format") in ("warc", "arc") for s in sources}
+    declared = {s["name"]: domain if (domain := s.get("domain")) in DOMAINS else None for s in sources}  # another is refused at its source
     if isinstance(select := raw.get("select"), dict):
         given = _dict(select.get("sources", {}))
-        facts = {s["name"]: {"domain": s.get("domain"), "is_web": web[s["name"]], **_dict(given.get(s["name"], {}))} for s in sources}
+        facts = {s["name"]: {"domain": declared[s["name"]], "is_web": web[s["name"]], **_dict(given.get(s["name"], {}))} for s in sources}
         filled["select"] = {**select, "sources": {**given, **facts}}
     if isinstance(dedup := raw.get("dedup"), dict):
         flags = {
@@ -167,25 +175,70 @@ def _list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
-def _source_problems(recipe: Recipe) -> list[str]:
-    names = [source.name for source in recipe.sources]
-    declared = {source.name: source.domain for source in recipe.sources}
+def _sound_parts(model: type[Recipe], filled: Mapping[str, Any], wrong: Set[str]) -> Recipe:
+    """A recipe of the parts that are right by themselves, None for the others: only for checks that read none of those."""
+    fields = {name: (field.annotation, field) for name, field in model.model_fields.items() if name not in wrong}
+    parts: Strict = create_model("Parts", __base__=Strict, **fields)(**{k: v for k, v in filled.items() if k in fields})  # type: ignore[call-overload]
+    values: dict[str, Any] = {name: getattr(parts, name, None) for name in model.model_fields}
+    return model.model_construct(**values)
+
+
+def _true_errors(error: ValidationError, raw: Mapping[str, Any], filled: Mapping[str, Any]) -> list[InitErrorDetails]:
+    """The errors without those that only repeat another: in what was filled in, and a list too short for the items that are wrong."""
+    found = error.errors(include_url=False)
+    places = [item["loc"] for item in found]
+    return [
+        cast("InitErrorDetails", {key: item[key] for key in ("type", "loc", "input", "ctx") if key in item})
+        for item in found
+        if not _is_filled_in(item["loc"], raw, filled)
+        and not (item["type"] == "too_short" and any(p != item["loc"] and p[: len(item["loc"])] == item["loc"] for p in places))
+    ]
+
+
+def _is_filled_in(location: Sequence[int | str], raw: Any, filled: Any) -> bool:
+    """Whether a location is in the recipe because `_filled` put it there."""
+    for part in location:
+        if not isinstance(filled, dict) or part not in filled:
+            return False  # an item of a list, which is never filled in, or nothing at all
+        if not isinstance(raw, dict) or part not in raw:
+            return True
+        raw, filled = raw[part], filled[part]
+    return False
+
+
+def _named_problems(recipe: Recipe, wrong: Set[str], raw: Any) -> list[str]:
+    """Lists that name a source which does not exist. A source that is wrong has its name all the same."""
+    names = [source.name for source in recipe.sources] if "sources" not in wrong else _names_in(raw)
+    if names is None:
+        return []
     problems = [f"sources: the name {name!r} is given twice" for name in dict.fromkeys(names) if names.count(name) > 1]
-    classifier = recipe.quality.classifier
-    lists: dict[str, Sequence[str]] = {
-        "domains.labels": list(recipe.domains.labels),
-        "domains.validation_sources": list(recipe.domains.validation_sources),
-        "select.sources": list(recipe.select.sources),
-        "dedup.url_dedup": list(recipe.dedup.url_dedup),
-        "dedup.line_dedup": list(recipe.dedup.line_dedup),
-    }
-    if classifier is not None:
+    lists = dict[str, Iterable[str]]()
+    if "domains" not in wrong:
+        lists |= {"domains.labels": recipe.domains.labels, "domains.validation_sources": recipe.domains.validation_sources}
+    if "dedup" not in wrong:
+        lists |= {"dedup.url_dedup": recipe.dedup.url_dedup, "dedup.line_dedup": recipe.dedup.line_dedup}
+    if "quality" not in wrong and (classifier := recipe.quality.classifier) is not None:
         for field in ("positive_sources", "negative_sources", "validation_positive_sources", "validation_negative_sources"):
             lists[f"quality.classifier.{field}"] = getattr(classifier, field)
-    for number, component in enumerate(recipe.select.components):
-        lists[f"select.components[{number}].sources"] = component.sources or ()
+    if "select" not in wrong:
+        lists["select.sources"] = recipe.select.sources
+        for number, component in enumerate(recipe.select.components):
+            lists[f"select.components[{number}].sources"] = component.sources or ()
     for field, used in lists.items():
-        problems += [f"{field}: no source is named {name!r}; there are: {', '.join(names)}" for name in used if name not in names]
+        problems += [f"{field}: no source is named {name!r}{choices(name, names)}" for name in used if name not in names]
+    return problems
+
+
+def _names_in(raw: Mapping[str, Any]) -> list[str] | None:
+    """The names of sources that are wrong otherwise; None where one has none."""
+    names = [_dict(source).get("name") for source in _list(raw.get("sources"))]
+    return cast("list[str]", names) if names and all(isinstance(name, str) for name in names) else None
+
+
+def _declared_problems(recipe: Recipe) -> list[str]:
+    """Domains that are declared in two ways, or in none."""
+    declared = {source.name: source.domain for source in recipe.sources}
+    problems = []
     for field, labels in (("labels", recipe.domains.labels), ("validation_sources", recipe.domains.validation_sources)):
         for name, domain in labels.items():
             if declared.get(name) not in (None, domain):
@@ -196,37 +249,94 @@ def _source_problems(recipe: Recipe) -> list[str]:
             for source in recipe.sources
             if source.domain is None
         ]
+    return problems
+
+
+def _facts_problems(recipe: Recipe) -> list[str]:
+    problems = []
     for source in recipe.sources:
         facts = recipe.select.sources.get(source.name)
         if facts is not None and (facts.domain, facts.is_web) != (source.domain, source.is_web):
             problems.append(f"select.sources.{source.name}: follows from sources; give priority alone")
-        for flag, value in (("url_dedup", source.dedups_urls), ("line_dedup", source.dedups_lines)):
-            if getattr(recipe.dedup, flag).get(source.name, value) != value:
-                problems.append(f"dedup.{flag}.{source.name}: follows from sources; set it there")
     return problems
 
 
-def _component_problems(recipe: Recipe) -> list[str]:
+def _flag_problems(recipe: Recipe) -> list[str]:
+    return [
+        f"dedup.{flag}.{source.name}: follows from sources; set it there"
+        for source in recipe.sources
+        for flag, value in (("url_dedup", source.dedups_urls), ("line_dedup", source.dedups_lines))
+        if getattr(recipe.dedup, flag).get(source.name, value) != value
+    ]
+
+
+def _mixture_problems(recipe: Recipe) -> list[str]:
     problems = []
-    for stage, config in recipe.stages.items():
-        problems += [
-            f"{stage}.shares: no component is named {name!r}; there are: {', '.join(recipe.components)}"
-            for name in config.shares
-            if name not in recipe.components
-        ]
+    for stage in recipe.stages:
         try:
             recipe.mix(stage)
         except ValueError as error:
             problems.append(f"{stage}: {_first_message(error)}")
-    problems += [
+    return problems
+
+
+def _share_problems(recipe: Recipe) -> list[str]:
+    return [
+        f"{stage}.shares: no component is named {name!r}{choices(name, recipe.components)}"
+        for stage, config in recipe.stages.items()
+        for name in config.shares
+        if name not in recipe.components
+    ]
+
+
+def _tokenizer_problems(recipe: Recipe) -> list[str]:
+    return [
+        f"tokenizer.shares: no domain is named {name!r}{choices(name, DOMAINS)}"
+        for name in recipe.tokenizer.shares or {}
+        if name not in DOMAINS
+    ]
+
+
+def _probability_problems(recipe: Recipe) -> list[str]:
+    return [
         f"select.components: {component.name!r} needs a domain probability, but without domains.labels there is no classifier"
         for component in recipe.select.components
         if component.min_domain_probability is not None and not recipe.domains.labels
     ]
-    for name in recipe.tokenizer.shares or {}:
-        if name not in DOMAINS:
-            problems.append(f"tokenizer.shares: no domain is named {name!r}; there are: {', '.join(DOMAINS)}")
+
+
+def _empty_problems(recipe: Recipe) -> list[str]:
+    """Shares of what no document can be. Where a source has no domain that is said already, and what follows from it is not."""
+    labels = set(recipe.domains.labels.values())
+    if not labels and any(source.domain is None for source in recipe.sources):
+        return []
+    select = recipe.select
+    languages = {source.name: source.language for source in recipe.sources}
+    domains = set[str]().union(*(possible_domains(s.domain, s.language, labels, select.primary_language) for s in recipe.sources))
+    components = possible_components(select, languages, labels)
+    finder = "domains.labels names no source of it" if labels else "without domains.labels no classifier finds it"
+    asked: list[tuple[str, Mapping[str, float], set[str], Sequence[str]]] = []
+    if recipe.tokenizer is not None:
+        asked = [("tokenizer", recipe.tokenizer.shares or {}, domains, DOMAINS)]
+    asked += [(stage, config.shares, components, recipe.components) for stage, config in recipe.stages.items()]
+    problems = []
+    for part, shares, possible, known in asked:
+        for name, share in shares.items():
+            if share > 0 and name in known and name not in possible:
+                why = f"no source declares the domain, and {finder}"
+                if name in domains or name not in DOMAINS:
+                    why = "no source's documents can meet its conditions, or components before it take them all"
+                there_can_be = ", ".join(other for other in known if other in possible)
+                problems.append(f"{part}.shares.{name}: {share:g}, but no document can be in it: {why}; there can be: {there_can_be}")
     return problems
+
+
+def _select_problems(recipe: Recipe) -> list[str]:
+    try:
+        check_select(recipe.select, recipe.quality, [source.name for source in recipe.sources])
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def _first_message(error: ValueError) -> str:
@@ -234,30 +344,51 @@ def _first_message(error: ValueError) -> str:
     return str(errors()[0]["msg"]).removeprefix("Value error, ") if errors else str(error)
 
 
-def _model_problems(recipe: Recipe) -> list[str]:
-    problems = []
+def _vocabulary_problems(recipe: Recipe) -> list[str]:
     vocab_size = recipe.tokenizer.vocab_size
     if vocab_size is not None and vocab_size > recipe.model.vocab_size:
-        problems.append(f"model.vocab_size: {recipe.model.vocab_size:,} is less than tokenizer.vocab_size, {vocab_size:,}")
-    for field, config in (("export", recipe.export), ("evaluate", recipe.evaluate)):
-        if config.model != recipe.model:
-            problems.append(f"{field}.model: follows from model; leave it out")
-    return problems
+        return [f"model.vocab_size: {recipe.model.vocab_size:,} is less than tokenizer.vocab_size, {vocab_size:,}"]
+    return []
 
 
-def _judging_problems(recipe: Recipe) -> list[str]:
+def _model_problems(recipe: Recipe) -> list[str]:
+    parts = (("export", recipe.export), ("evaluate", recipe.evaluate))
+    return [f"{field}.model: follows from model; leave it out" for field, config in parts if config.model != recipe.model]
+
+
+def _held_out_problems(recipe: Recipe) -> list[str]:
     """What would be found out only after the documents were made."""
-    problems = []
     if recipe.dedup.held_out_fraction == 0:
-        problems.append("dedup.held_out_fraction: 0 leaves no document to evaluate on; it must be above 0")
+        return ["dedup.held_out_fraction: 0 leaves no document to evaluate on; it must be above 0"]
+    return []
+
+
+def _filter_problems(recipe: Recipe) -> list[str]:
     if recipe.quality.datatrove_filters:
         from pipeline.quality.stage import check_config as check_quality  # imports datatrove's filters: a second
 
         try:
             check_quality(recipe.quality)
         except ConfigError as error:
-            problems.append(str(error))
-    return problems
+            return [str(error)]
+    return []
+
+
+# What parts must agree on: the parts that a check reads beside the training stages, and the check, which gives a line for each problem.
+CHECKS: tuple[tuple[tuple[str, ...], Callable[[Recipe], list[str]]], ...] = (
+    (("sources", "domains"), _declared_problems),
+    (("sources", "select"), _facts_problems),
+    (("sources", "dedup"), _flag_problems),
+    (("select",), _share_problems),
+    (("seed",), _mixture_problems),
+    (("select", "domains"), _probability_problems),
+    (("tokenizer",), _tokenizer_problems),
+    (("sources", "select", "domains"), _empty_problems),
+    (("tokenizer", "model"), _vocabulary_problems),
+    (("model", "export", "evaluate"), _model_problems),
+    (("dedup",), _held_out_problems),
+    (("quality",), _filter_problems),
+)
 
 
 def load_recipe(name: str) -> Recipe:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flows.execution import load_execution
-from flows.reading import PACKAGE
-from flows.recipe import check_together, load_recipe
+from flows.reading import PACKAGE, parse
+from flows.recipe import Recipe, check_together, load_recipe
 from storage.artifact import identity
 from storage.errors import ConfigError
 from training.config import expand_phases
@@ -30,17 +32,43 @@ TEST_THRESHOLDS = {  # those of test.yaml, without the classes that have none
 UNEVEN = [{"seq_len": 32, "global_batch_size": 4}, {"seq_len": 48, "global_batch_size": 4, "from_step": 3}]
 
 
+MISTAKES: dict[str, tuple[Any, str]] = {  # a field, a wrong value, and how the line about it begins; none is the cause of another
+    "name": ("a/b", "name: 'a/b'"),
+    "sources.0.formt": ("warc", "sources[0].formt: unknown field"),
+    "sources.1.url_dedup": ("perhaps", "sources[1].url_dedup: 'perhaps'"),
+    "sources.2.domain": ("maths", "sources[2].domain: 'maths'"),
+    "dedup.held_out_fraction": (0, "dedup.held_out_fraction: 0 leaves"),
+    "quality.classifier.positive_sources": (["nobody"], "quality.classifier.positive_sources: no source is named 'nobody'"),
+    "quality.classifier.negative_sources": ([3], "quality.classifier.negative_sources[0]: 3"),
+    "domains.labels.nowhere": ("math", "domains.labels: no source is named 'nowhere'"),
+    "tokenizer.shares": ({"prose": 1.0}, "tokenizer.shares: no domain is named 'prose'"),
+    "model.dim": (33, "model: dim 33 over n_heads 4"),
+    "pretrain.shares": ({"generl": 1.0}, "pretrain.shares: no component is named 'generl'"),
+    "extend_context.shares": ({"general": 0.5}, "extend_context: shares sum to 0.5"),
+    "anneal.schedule.phases.0.seq_len": (-1, "anneal.schedule.phases[0].seq_len: -1"),
+}
+HIDES = [  # in one part: the first is wrong in itself, and so what the part says to others is not yet asked
+    ("quality.classifier.negative_sources", "quality.classifier.positive_sources"),
+    ("sources.1.url_dedup", "dedup.held_out_fraction"),
+]
+
+
 def changed(tmp_path: Path, path: str, value: Any, *, recipe: str = "test") -> str:
     """A copy of a recipe with one field set; `path` is dotted."""
     raw = yaml.safe_load((PACKAGE / "recipes" / f"{recipe}.yaml").read_text())
-    *outer, last = path.split(".")
-    place = raw
-    for name in outer:
-        place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
-    place[last] = value
+    set_field(raw, path, value)
     file = tmp_path / "changed.yaml"
     file.write_text(yaml.safe_dump(raw))
     return str(file)
+
+
+def set_field(raw: dict[str, Any], path: str, value: Any) -> None:
+    """Set one field of a recipe; `path` is dotted."""
+    *outer, last = path.split(".")
+    place: Any = raw
+    for name in outer:
+        place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
+    place[last] = value
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -57,7 +85,11 @@ def test_a_shipped_recipe_is_valid_and_complete(name: str) -> None:
         ("partitions", 3, r"partitions: 3: 3 is not a power of two"),
         ("sources.0.format", "wark", r"sources\[0\]\.format: 'wark': Input should be 'warc'"),
         ("pretrain.optimizer.lr_peak", -1, r"pretrain\.optimizer\.lr_peak: -1: Input should be greater than 0"),
-        ("pretrain.shares", {"generl": 1.0}, r"pretrain\.shares: no component is named 'generl'; there are: general, math"),
+        (
+            "pretrain.shares",
+            {"generl": 1.0},
+            r"pretrain\.shares: no component is named 'generl'; did you mean `general`\?; there are: general, math",
+        ),
         ("pretrain.shares", {"general": 0.7, "math": 0.2}, r"pretrain: shares sum to 0\.9, and must sum to 1"),
         ("domains.labels.pamphlets", "math", r"domains\.labels: no source is named 'pamphlets'; there are: pages"),
         ("domains.labels.essays", "math", r"domains\.labels\.essays: 'math', but sources declares it 'general'"),
@@ -84,6 +116,21 @@ def test_a_wrong_field_is_refused_with_path_value_and_what_is_allowed(tmp_path: 
     """Before any work, and by name."""
     with pytest.raises(ConfigError, match=message):
         load_recipe(changed(tmp_path, path, value))
+
+
+@given(st.sets(st.sampled_from(sorted(MISTAKES)), min_size=1))
+def test_every_true_error_is_said_in_one_round_and_no_untrue_one(paths: set[str]) -> None:
+    """A line for each mistake, in parts that are wrong and between parts that are right; nothing follows from a mistake."""
+    raw = yaml.safe_load((PACKAGE / "recipes" / "test.yaml").read_text())
+    for path in paths:
+        set_field(raw, path, MISTAKES[path][0])
+    hidden = {other for first, other in HIDES if first in paths}
+    wanted = sorted(MISTAKES[path][1] for path in paths - hidden)
+    with pytest.raises(ConfigError) as caught:
+        parse(raw, Recipe, "recipe")
+    heading, *lines = str(caught.value).splitlines()
+    assert heading == f"recipe: {len(wanted)} wrong field{'s' if len(wanted) > 1 else ''}"
+    assert all(line.strip().startswith(beginning) for line, beginning in zip(sorted(lines), wanted, strict=True))
 
 
 def test_a_text_class_that_is_left_out_has_no_thresholds(tmp_path: Path) -> None:
@@ -167,6 +214,47 @@ def test_one_domain_needs_no_labels(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(raw))
     with pytest.raises(ConfigError, match=r"sources\.essays\.domain: it declares none, and without domains\.labels"):
         load_recipe(str(file))
+
+
+def empty_shares(raw: dict[str, Any]) -> list[str]:
+    """What is said of shares in a recipe that is otherwise right."""
+    try:
+        parse(raw, Recipe, "recipe")
+    except ConfigError as error:
+        return [line.strip() for line in str(error).splitlines()[1:]]
+    return []
+
+
+def test_a_share_that_no_document_can_fill_is_refused_before_any_work() -> None:
+    """No source declares the domain and no classifier finds it; a component that none can enter, or that one before it empties."""
+    raw = of_one_domain()
+    raw["pretrain"]["shares"] = {"general": 0.9, "math": 0.1}
+    raw["tokenizer"]["shares"] = {"general": 0.9, "code": 0.1, "math": 0}
+    reason = "but no document can be in it: no source declares the domain, and without domains.labels no classifier finds it"
+    assert empty_shares(raw) == [
+        f"tokenizer.shares.code: 0.1, {reason}; there can be: general",
+        f"pretrain.shares.math: 0.1, {reason}; there can be: general",
+    ]
+    raw = of_one_domain()
+    raw["select"]["components"] = [{"name": "all", "domain": "general"}, {"name": "proofs", "domain": "math"}]
+    raw["pretrain"]["shares"] = raw["extend_context"]["shares"] = {"all": 1.0}
+    raw["anneal"]["shares"] = {"general": 0.5, "proofs": 0.5}
+    reason = "but no document can be in it: no source's documents can meet its conditions, or components before it take them all"
+    assert empty_shares(raw) == [f"anneal.shares.{name}: 0.5, {reason}; there can be: all" for name in ("general", "proofs")]
+
+
+def test_a_share_that_the_classifier_or_the_language_may_fill_is_taken() -> None:
+    """RULE 17: a page may be math by the classifier, and multilingual by its language, though no source declares either."""
+    raw = yaml.safe_load((PACKAGE / "recipes" / "test.yaml").read_text())
+    raw["sources"] = [source for source in raw["sources"] if source["name"] != "foreign"]
+    raw["domains"] = {"labels": {"essays": "general", "code": "code"}}
+    raw["pretrain"]["shares"] = raw["extend_context"]["shares"] = {"general": 0.7, "multilingual": 0.2, "code": 0.1}
+    raw["tokenizer"]["shares"] = {"general": 0.5, "multilingual": 0.5}
+    raw["anneal"]["shares"] = {"general": 1.0}
+    assert empty_shares(raw) == []
+    raw["sources"][0]["language"] = "en"  # the pages, which declare no domain
+    beginning = "0.2, but no document can be in it: no source declares the domain, and domains.labels names no source of it"
+    assert f"pretrain.shares.multilingual: {beginning}; there can be: general, math, code, essays-only" in empty_shares(raw)
 
 
 def test_the_environment_moves_store_and_raw_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
