@@ -66,7 +66,8 @@ class Watch:
 
     def _run(self, stage: str, step: str, function: Callable[[Any], Any], groups: Sequence[Any]) -> list[Any]:
         answers = self.workers.run_groups(partial(watched, function), groups)
-        self.peaks.setdefault(stage, {}).setdefault(step, []).extend(peak for peak, _ in answers)
+        if answers:
+            self.peaks.setdefault(stage, {}).setdefault(step, []).extend(peak for peak, _ in answers)
         return [result for _, result in answers]
 
 

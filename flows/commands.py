@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.markup import escape
@@ -10,6 +12,7 @@ from rich.markup import escape
 from flows.driver import Plan, check_asked, nothing_to_do, open_old_run, open_plan, report_stands, resolved, set_up_prefect, survey
 from flows.runs import Run, open_run
 from flows.show import asked_stages, status_table
+from flows.staleness import stale_artifacts, stale_lines
 from flows.terminal import console
 from flows.walk import STAGES, Asked, stage_name
 from storage.errors import ConfigError
@@ -46,15 +49,19 @@ def run_command(
         return
     before.check_not_running()
     set_up_prefect()
+    from prefect.settings import PREFECT_API_URL
+
     from flows.prefect_flows import whole_path
     from flows.server import prefect_server
 
     console.print(f"run [bold]{plan.run.name}[/] in {escape(plan.store.uri)}: {' '.join(stale) or 'nothing stale'}")
-    if before.recipe and before.recipe != resolved(plan.recipe):
-        console.print(
-            f"run {plan.run.name} was made with another recipe, and points at this one's artifacts from now on; --run NAME keeps both"
-        )
+    if not PREFECT_API_URL.value():
+        console.print("  starting a Prefect server of its own")  # some seconds in which nothing else is seen
     with prefect_server(plan.run.work_dir(plan.execution.work_dir) / "prefect-server.log"):
+        if before.recipe and before.recipe != resolved(plan.recipe):
+            console.print(
+                f"run {plan.run.name} was made with another recipe, and will point at this one's artifacts; --run NAME keeps both"
+            )
         whole_path(recipe, execution, name, asked.first, asked.last, asked.force)
     _say_where(plan)
 
@@ -113,17 +120,26 @@ def trace_command(document: str | None, url: str | None, stage: str | None, step
     if sum(given) != 1 or (stage is None) != (step is None):
         raise ConfigError("trace one thing: a document's ID, or --url, or --stage with --step")
     run = open_old_run(execution, name)
+    stale = stale_artifacts(run)
     if stage is not None and step is not None:
         if stage not in lineage.TRAINING:
             raise ConfigError(f"--stage {stage!r}: the training stages are {', '.join(lineage.TRAINING)}")
+        _say_stale(stale, [f"mix/{stage}", stage])
         console.print(fed_table(lineage.documents_of_step(run, stage, step)))
         return
     places = [lineage.find_document(run, document)] if document is not None else lineage.documents_of_url(run, url or "")
+    _say_stale(stale, ["tokenize", *(key for stage in lineage.TRAINING for key in (f"mix/{stage}", stage))])
     for place in places:
         console.print(f"{place.id.hex()}  {place.source}")
         tokens = lineage.locate(run, place.id)
-        reason = None if tokens else lineage.drop_reason(run, place)
-        console.print(seen_table(tokens, list(lineage.seen_by(run, place.id)), reason))
+        reason = lineage.drop_reason(run, place)
+        console.print(seen_table(tokens, list(lineage.seen_by(run, place.id)), reason, is_stale="tokenize" in stale))
+
+
+def _say_stale(stale: Mapping[str, str], keys: Iterable[str]) -> None:
+    """Say which of these artifacts were not made from what the run points at now."""
+    for line in stale_lines(stale, keys):
+        console.print(line, style="yellow", markup=False)
 
 
 def generate_command(prompt: str, max_new_tokens: int | None, seed: int, execution: str, name: str) -> None:
@@ -133,6 +149,8 @@ def generate_command(prompt: str, max_new_tokens: int | None, seed: int, executi
 
     run = open_old_run(execution, name)
     export = run.need("export")
+    for line in stale_lines(stale_artifacts(run), ["export"]):
+        print(line, file=sys.stderr)  # apart from the text, which may go to a file
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     import torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -150,15 +151,20 @@ class Performer:
         return DaskGroups(self.dask, stage, progress, self.plan.execution.credentials_block)
 
     def _in_children(self, jobs: Sequence[Job], store: Store, groups: RunGroups) -> list[Manifest]:
-        work: Callable[[Job], Manifest] = partial(make, store, self.plan.raw, self._info(jobs[0]))
+        info = self._info(jobs[0])
         if jobs[0].stage.name not in ("export", "evaluate"):
+            work: Callable[[Job], Manifest] = partial(make, store, self.plan.raw, info)
             return list(groups(work, jobs))
         place = self.plan.execution.evaluation
         variables = {"OMP_NUM_THREADS": str(place.threads), **({} if place.device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""})}
-        return [self.workers.call(partial(work, job), environment=variables) for job in jobs]
+        return [
+            self.workers.call(partial(make, store, self.plan.raw, {**info, "started_at_s": time.time()}, job), environment=variables)
+            for job in jobs
+        ]
 
     def _train(self, job: Job, store: Store) -> Manifest:
         """One training stage under the launcher, its logs and metrics copied to the run."""
+        started_at_s = time.time()
         again = isinstance(store, Redirected)
         name = _training_stage(job)
         place, fingerprint = self.plan.execution.place(name), f"{AGAIN}-{uuid.uuid4().hex[:12]}" if again else job.fingerprint
@@ -174,7 +180,7 @@ class Performer:
         def prepare(_: int) -> Attempt:
             attempt = folder / f"attempt-{uuid.uuid4().hex[:8]}"
             attempt.mkdir(parents=True)
-            spec = self._spec(job, name, fingerprint, folder, attempt)
+            spec = self._spec(job, fingerprint, folder, attempt, started_at_s)
             (attempt / "spec.json").write_text(spec.model_dump_json(indent=1))
             variables = {"OMP_NUM_THREADS": str(place.threads_per_rank)}
             return Attempt(("-m", "training.run", "--spec", str(attempt / "spec.json")), place.parallel.world_size, attempt, variables)
@@ -203,8 +209,9 @@ class Performer:
             self.plan.store.remove_tree(artifact_root(job.stage.artifact, fingerprint))
         return manifest
 
-    def _spec(self, job: Job, name: TrainingStage, fingerprint: str, folder: Path, attempt: Path) -> TrainSpec:
+    def _spec(self, job: Job, fingerprint: str, folder: Path, attempt: Path, started_at_s: float) -> TrainSpec:
         assert isinstance(job.config, TrainedConfig)
+        name = _training_stage(job)
         refs = {key: ArtifactRef(stage=value.stage, fingerprint=value.fingerprint) for key, value in job.inputs.items()}
         return TrainSpec(
             stage=name,
@@ -218,7 +225,7 @@ class Performer:
             plan=refs["plan"],
             parent=refs.get("checkpoint"),
             first_step=self.plan.execution.place(name).first_step,
-            info={key: value for key, value in self._info(job).items() if key != "execution"},
+            info={key: value for key, value in self._info(job).items() if key != "execution"} | {"started_at_s": started_at_s},
             run_dir=str(folder),
             attempt_dir=str(attempt),
         )
@@ -250,17 +257,17 @@ def _training_stage(job: Job) -> TrainingStage:
 
 
 def newest_step(metrics: Path, begin: int = 0) -> tuple[int, str]:
-    """How many optimizer steps the last line from byte `begin` on has seen, 0 before the first, and its loss and speed in words."""
+    """How many optimizer steps the last line from byte `begin` on has seen, and its loss and speed in words; 0 and "starting" before."""
     try:
         with metrics.open("rb") as file:
             file.seek(max(begin, file.seek(0, 2) - 8192))
             lines = file.read().splitlines()
     except FileNotFoundError:
-        return 0, ""
+        return 0, "starting"
     for line in reversed(lines):
         try:
             row = json.loads(line)
             return int(row["step"]) + 1, f"loss {row['loss']:.3f}, {row['tokens_per_s']:,.0f} tokens/s"
         except (ValueError, KeyError, TypeError):
             continue  # a line that is being written, or one of another kind
-    return 0, ""
+    return 0, "starting"

@@ -237,6 +237,7 @@ class Attempt:
     def publish(self, payload: dict[str, Any], files: Iterable[FileEntry], *, counts: dict[str, int], info: dict[str, Any]) -> Manifest:
         """Write manifest.json, last and only if there is none; return the manifest that stands.
 
+        `info` may hold a `started_at_s` before this attempt's: a process that had to start first is part of what a stage takes.
         Raises IntegrityError when another attempt published other bytes for the same fingerprint.
         """
         entries = tuple(sorted(files, key=lambda entry: entry.name))
@@ -247,7 +248,7 @@ class Attempt:
             payload,
             entries,
             counts,
-            {**info, "attempt": self.name, **timing(self.started_at_s)},
+            {**info, "attempt": self.name, **timing(info.get("started_at_s", self.started_at_s))},
         )
         if self.store.put_if_absent(f"{self.root}/manifest.json", manifest.to_json()):
             return manifest

@@ -102,7 +102,7 @@ class Checkpointer:
     ) -> None:
         self.store, self.stage, self.fingerprint, self.payload = store, stage, fingerprint, payload
         self.scratch, self.lease, self.parent_digest, self.info = scratch, lease, parent_digest, info or {}
-        self._started_at_s = time.time()
+        self._started_at_s = float(self.info.get("started_at_s", time.time()))
         self.distributed = dist.is_initialized() and dist.get_world_size() > 1
         self.rank = dist.get_rank() if self.distributed else 0
         self.group: Any = dist.new_group(backend="gloo", timeout=GROUP_TIMEOUT) if self.distributed else None

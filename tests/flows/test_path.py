@@ -29,7 +29,7 @@ from flows.lineage import (
     seen_by,
 )
 from flows.prefect_flows import one_stage
-from flows.runs import open_run
+from flows.runs import logs_of, open_run
 from flows.show import explanation, stage_line
 from flows.walk import STAGES, Asked
 from pipeline.documents import part_name, read_documents
@@ -255,6 +255,16 @@ def test_every_artifact_says_how_long_it_took(finished: Plan) -> None:
     """RULE 8: timings are in the manifest, whoever made it; the report draws them."""
     without = [key for key in finished.run.artifacts if "wall_s" not in finished.run.need(key).info and not key.startswith("snapshot")]
     assert without == []
+
+
+def test_the_time_of_a_training_stage_counts_from_before_its_ranks_were_started(finished: Plan) -> None:
+    """The spec that they were started with holds it."""
+    run = finished.run
+    for stage in TRAINING:
+        manifest = run.need(stage)
+        files = run.store.list_files(logs_of(run.name, stage, manifest.fingerprint))
+        specs = [json.loads(run.store.read(file.path)) for file in files if file.path.endswith("/spec.json")]
+        assert [round(spec["info"]["started_at_s"], 3) for spec in specs] == [manifest.info["started_at_s"]]
 
 
 def test_counters_of_every_stage_close_and_a_lost_record_opens_them(finished: Plan) -> None:

@@ -21,7 +21,7 @@ def test_a_log_says_where_it_stands_and_what_stands_beside_it(monkeypatch: pytes
 
 def test_the_newest_step_is_that_of_the_last_whole_line(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
-    assert newest_step(metrics) == (0, "")
+    assert newest_step(metrics) == (0, "starting")
     rows = [{"step": step, "loss": 5.0 - step / 8, "tokens_per_s": 1234.5} for step in range(3)]
     metrics.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 3, "lo')
     assert newest_step(metrics) == (3, "loss 4.750, 1,234 tokens/s")

@@ -161,6 +161,12 @@ def test_timings_counts_and_attempts_enter_no_digest(store: Store) -> None:
     assert one.digest == two.digest
 
 
+def test_a_stage_that_waited_for_a_process_counts_from_when_it_was_asked_for(store: Store) -> None:
+    made = make(store, {"a": b"x"}, info={"started_at_s": 1_000.0})
+    assert made.info["started_at_s"] == 1_000.0
+    assert made.info["wall_s"] > 1e9  # since 1970, and a thousand seconds less
+
+
 def test_the_first_manifest_stands(store: Store) -> None:
     first, second = make(store, {"a": b"x"}), make(store, {"a": b"x"})
     assert second == first
