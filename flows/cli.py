@@ -23,7 +23,8 @@ app = typer.Typer(
     "A **recipe** says what to do, an **execution** file where and how, and a **run** is a small file that points at the artifacts that "
     "came out. Start with `caravan run --recipe demo --dry-run`, then leave `--dry-run` out.\n\n"
     "Environment: `CARAVAN_STORE` and `CARAVAN_RAW_ROOT` replace the execution file's `store` and `raw_root`; an `s3://` store takes "
-    "the usual `AWS_*` variables. Exit codes: 0 done, 1 an error that says what to mend, 130 stopped by Ctrl-C.",
+    "the usual `AWS_*` variables. Folders that are not absolute, in an execution file too, are below the current directory.\n\n"
+    "Exit codes: 0 done, 1 an error that says what to mend, 2 a command line that is none, 130 stopped by Ctrl-C.",
 )
 
 Recipe = Annotated[str, typer.Option("--recipe", help="recipe file (YAML), or the name of one in flows/recipes: demo, test, llama3-8b, …")]

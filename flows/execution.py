@@ -2,6 +2,9 @@
 
 `CARAVAN_STORE` and `CARAVAN_RAW_ROOT` replace the fields `store` and `raw_root`, so that one file serves in several places.
 Credentials are in the usual AWS variables, or in a Prefect block that `credentials_block` names; they are never in this file.
+
+Folders that are not absolute (`store`, `raw_root`, `work_dir`, and the two variables) are below the current directory, not below this
+file or each other.
 """
 
 from __future__ import annotations
@@ -44,9 +47,14 @@ class Evaluation(Strict):
 class Execution(Strict):
     """Where and how; one recipe runs in many places."""
 
-    store: str = Field(description="where artifacts and runs are: a folder, or s3://bucket/prefix")
-    raw_root: str = Field(description="what the sources' paths are relative to: a folder, or s3://bucket/prefix")
-    work_dir: str = Field(".caravan/work", description="folder of this machine for logs and metrics while they grow")
+    store: str = Field(description="where artifacts and runs are: a folder, relative to the current directory, or s3://bucket/prefix")
+    raw_root: str = Field(
+        description="what the sources' paths are relative to: a folder, relative to the current directory, or s3://bucket/prefix"
+    )
+    work_dir: str = Field(
+        ".caravan/work",
+        description="folder of this machine, relative to the current directory, for logs and metrics while they grow, by run",
+    )
     workers: int = Field(2, ge=1, description="groups of data work at a time")
     runner: Literal["threads", "dask"] = Field("threads", description="threads: worker processes of this machine; dask: a Dask cluster")
     dask_address: str | None = Field(None, description="runner dask: the scheduler; without it a cluster is started on this machine")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flows.differences import made_with_digest
 from flows.runs import Run
+from flows.staleness import TRAINING as TRAINING  # others find it here
+from flows.staleness import stale_artifacts
 from pipeline.dedup.url import UrlConfig, normalize_url
 from pipeline.documents import (
     Edit,
@@ -21,6 +24,7 @@ from pipeline.documents import (
     read_documents,
 )
 from pipeline.ingest.documents import QUARANTINE_FILE
+from pipeline.quality.thresholds import Thresholds, bounds
 from storage.artifact import Manifest
 from storage.errors import ConfigError, IntegrityError
 from storage.tables import ID, read_table
@@ -30,8 +34,7 @@ from training.order import Order
 
 ID_DIGITS = 32
 MAX_CANDIDATES = 5
-GROUPS = ("url", "exact", "near")
-TRAINING = ("pretrain", "extend_context", "anneal")
+GROUPS = ("url", "exact", "near")  # in the order in which select looks at them
 
 
 @dataclass(frozen=True)
@@ -160,20 +163,58 @@ def explain(run: Run, place: Place) -> dict[str, Any]:
     if facts.get("dedup"):
         lines = _row(run, run.need("dedup"), f"spans/{part_name(place.part, place.source)}", place)
         facts["dedup"]["lines"] = lines and lines["lines"]
-    if facts.get("dedup") and facts.get("select") and facts["select"]["reason"] in GROUPS:
-        reason = facts["select"]["reason"]
-        facts["same"] = {reason: _group(run, reason, facts["dedup"][f"{reason}_id"])}
+    if facts.get("dedup") and facts.get("select"):
+        facts["same"] = _copies(run, facts["select"]["reason"], facts["dedup"])
+    if facts.get("select") and facts.get("quality"):
+        signals = {**facts["quality"], "language_probability": document["language_probability"]}
+        facts["bound"] = _broken_bound(run.need("select"), facts["select"], signals)
     if facts.get("select"):
         edits = [Edit(**edit) for edit in facts["select"]["edits"]]
         facts["edited_text"] = apply_edits(document["text"], edits)
     if run.manifest("tokenize") is not None:
         facts["tokens"] = locate(run, place.id)
         facts["seen"] = list(seen_by(run, place.id))
+    facts["stale"] = stale_artifacts(run)
     return facts
 
 
+def _broken_bound(selection: Manifest, row: Mapping[str, Any], signals: Mapping[str, Any]) -> str | None:
+    """The value beside the threshold by which `selection` dropped a document: `gopher_word_count 42 < min 50`; None for other reasons."""
+    thresholds = Thresholds.model_validate(selection.payload["config"]["thresholds"][row["text_class"]])
+    for signal, is_minimum, value, reason in bounds(thresholds):
+        found = signals.get(signal)
+        if reason == row["reason"] and found is not None and (found < value if is_minimum else found > value):
+            return f"{signal} {_number(found)} {'< min' if is_minimum else '> max'} {_number(value)}"
+    return None
+
+
+def _number(value: float) -> str:
+    return f"{value:,.6f}".rstrip("0").rstrip(".")
+
+
+def _copies(run: Run, reason: str | None, clusters: Mapping[str, Any]) -> dict[str, list[Copy]]:
+    """Of a document that lost to a copy: its group, and the group that the copy lost in, and so on, by reason.
+
+    What was kept of a group comes first in it. `clusters`: the document's row of dedup.
+    """
+    found = dict[str, list[Copy]]()
+    while reason in GROUPS:
+        copies = found[reason] = _group(run, reason, clusters[f"{reason}_id"])
+        later = (None, "lines", *GROUPS[GROUPS.index(reason) + 1 :])
+        if not copies or copies[0].reason not in later:
+            break
+        reason = copies[0].reason
+        if reason in GROUPS:
+            place = find_document(run, copies[0].id.hex())
+            row = _row(run, run.need("dedup"), part_name(place.part, place.source), place)
+            if row is None:
+                break
+            clusters = row
+    return found
+
+
 def _group(run: Run, reason: str, group: bytes) -> list[Copy]:
-    """The documents that share a URL, a text, or nearly one, and what became of each; what was kept first."""
+    """The documents that share a URL, a text, or nearly one, and what became of each; the one that stayed of them first."""
     found, clusters, decisions = list[Copy](), run.need("dedup"), run.need("select")
     for source, documents in _documents(run).items():
         if any(manifest.payload["inputs"].get(f"documents.{source}") != documents.digest for manifest in (clusters, decisions)):
@@ -185,7 +226,8 @@ def _group(run: Run, reason: str, group: bytes) -> list[Copy]:
             if pc.any(same).as_py():
                 rows = read_table(run.store, decisions, name, ["id", "reason"]).filter(same)
                 found += [Copy(row["id"], source, row["reason"]) for row in rows.to_pylist()]
-    return sorted(found, key=lambda copy: (copy.reason is not None, copy.id))
+    stayed = (None, "lines", *GROUPS[GROUPS.index(reason) + 1 :])  # whether or not a later look dropped it
+    return sorted(found, key=lambda copy: (copy.reason not in stayed, copy.id))
 
 
 def drop_reason(run: Run, place: Place) -> str | None:
@@ -212,14 +254,26 @@ def _origins(run: Run, place: Place) -> list[dict[str, Any]]:
 
 
 def locate(run: Run, document: bytes) -> Tokens | None:
-    """Where a document's tokens lie, or None when it was not kept."""
-    tokens = run.need("tokenize")
+    """Where a document's tokens lie in the run's shards, or None when it was not kept."""
+    return _locate(run, run.need("tokenize"), document)
+
+
+def _locate(run: Run, tokens: Manifest, document: bytes) -> Tokens | None:
     for split in ("train", "held_out"):
         for name in stream_names(tokens, split):
             span = TokenStream(run.store, tokens, f"{split}/{name}").locate(document)
             if span is not None:
                 return Tokens(split, name, span.start, span.end, span.n_bytes)
     return None
+
+
+def _tokens_of(run: Run, stage: str) -> Manifest:
+    """The shards that a stage's plan counts in: after a run in part not the run's own. Raises ConfigError when they are gone."""
+    asked, tokens = run.need(f"mix/{stage}").payload["inputs"]["tokens"], run.need("tokenize")
+    found = tokens if tokens.digest == asked else made_with_digest(run.store, "tokens", asked)
+    if found is None:
+        raise ConfigError(f"the shards that the plan of {stage} was made from are gone: caravan run --to mix")
+    return found
 
 
 def order_in(run: Run, stage: str) -> Order:
@@ -229,11 +283,15 @@ def order_in(run: Run, stage: str) -> Order:
 
 def seen_by(run: Run, document: bytes) -> Iterator[Seen]:
     """Every sample of every planned training stage that holds tokens of a document."""
-    place = locate(run, document)
-    if place is None or place.split != "train":
-        return
+    places = dict[str, Tokens | None]()
     for stage in TRAINING:
         if f"mix/{stage}" in run.artifacts:
+            tokens = _tokens_of(run, stage)
+            if tokens.digest not in places:
+                places[tokens.digest] = _locate(run, tokens, document)
+            place = places[tokens.digest]
+            if place is None or place.split != "train":
+                continue
             order = order_in(run, stage)
             for index in order.samples_of(place.name, place.start, place.end):
                 sample = order.sample(index)
@@ -242,7 +300,7 @@ def seen_by(run: Run, document: bytes) -> Iterator[Seen]:
 
 def documents_of_step(run: Run, stage: str, step: int) -> list[FedDocument]:
     """The documents that an optimizer step (from 0) of a training stage sees, by sample. Raises ConfigError for a step it has not."""
-    order, tokens = order_in(run, stage), run.need("tokenize")
+    order, tokens = order_in(run, stage), _tokens_of(run, stage)
     if not 0 <= step < order.n_steps:
         raise ConfigError(f"{stage} has steps 0 to {order.n_steps - 1}, not {step}")
     streams: dict[str, TokenStream] = {}

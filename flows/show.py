@@ -13,6 +13,7 @@ from rich.text import Text
 from flows.garbage import Garbage
 from flows.lineage import Copy, FedDocument, Seen, Tokens
 from flows.runs import Run
+from flows.staleness import TRAINING, note
 from flows.walk import STAGES, State, Visit
 from pipeline.select.funnel import render_funnel
 from storage.artifact import Manifest, read_verified
@@ -122,8 +123,9 @@ def asked_stages(visits: Sequence[Visit], state: State = "stale") -> list[str]:
 
 
 def explanation(facts: Mapping[str, Any], run: Run) -> Iterator[Any]:
-    """A document's history, section by section."""
-    document = facts["document"]
+    """A document's history: first what was decided of it, then what each stage found, section by section."""
+    document, stale = facts["document"], facts["stale"]
+    yield _section("decision", decision(facts))
     yield _section(
         "document", {"id": document["id"].hex(), **{k: v for k, v in document.items() if k not in ("id", "text") and v is not None}}
     )
@@ -131,16 +133,55 @@ def explanation(facts: Mapping[str, Any], run: Run) -> Iterator[Any]:
         yield _section("origin", {k: v for k, v in origin.items() if k != "id"})
     for stage in ("dedup", "quality", "domains", "select"):
         if stage in facts:
-            row = facts[stage] if facts[stage] is not None else {"stale": "it ran on other documents of this source: caravan run"}
-            yield _section(stage, {k: v.hex() if isinstance(v, bytes) else v for k, v in row.items() if k != "id" and v is not None})
+            row = facts[stage] if facts[stage] is not None else {"stale": OTHER_DOCUMENTS}
+            found = {k: v.hex() if isinstance(v, bytes) else v for k, v in row.items() if k not in SAID and v is not None}
+            yield from [_section(stage, found)] if found else []
     for reason, copies in facts.get("same", {}).items():
         yield _section(f"same {reason}", {copy.id.hex(): f"{copy.source}, {_fate(copy)}" for copy in copies})
-    if "tokens" in facts:
-        tokens = facts["tokens"]
-        yield _section("tokens", vars(tokens) if tokens else {"kept": False})
-        yield _section("trained on", _steps_text(facts["seen"]))
+    if facts.get("tokens") or facts.get("seen") or (stale.get("tokenize") and "tokens" in facts):
+        tokens = vars(facts["tokens"]) if facts["tokens"] else {"none": "it is not in these shards"}
+        yield _section("tokens", {**_stale_row(stale, ["tokenize"]), **tokens})
+        plans = [key for stage in TRAINING for key in (f"mix/{stage}", stage)]
+        yield _section("trained on", {**_stale_row(stale, plans), **_steps_text(facts["seen"], facts["tokens"])})
     yield Text("text", style="bold")
     yield Text(facts.get("edited_text", document["text"]))
+
+
+OTHER_DOCUMENTS = "it ran on other documents of this source: caravan run"
+SAID = ("id", "keep", "reason")  # by the decision, or by the document
+WHY = {
+    "url": "another document of its URL stayed",
+    "exact": "another document of the same text stayed",
+    "near": "a document of nearly the same text stayed",
+    "lines": "nothing is left of it without the lines that many documents repeat",
+    "eval_overlap": "it overlaps with a text of the evaluation",
+}
+
+
+def decision(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Kept or dropped, and by what; of a document that lost to a copy, what became of the text in the end."""
+    if "select" not in facts:
+        return {"none": "not made yet: caravan run --to select"}
+    row = facts["select"]
+    if row is None:
+        return {"stale": f"select: {OTHER_DOCUMENTS}"}
+    said = _stale_row(facts["stale"], ["select"])
+    if row["keep"]:
+        return {"kept": f"in {row['component']}, to train on" if row["split"] == "train" else f"in {row['domain']}, held out", **said}
+    reason = row["reason"]
+    said = {"dropped": facts.get("bound") or f"{reason}{f': {WHY[reason]}' if reason in WHY else ''}", **said}
+    if not facts.get("same"):
+        return said
+    *lost, last = [copies[0] for copies in facts["same"].values()]
+    for copy in lost:
+        said[copy.id.hex()] = f"{copy.source}, stayed and was itself dropped as {copy.reason}"
+    end = "is kept" if last.reason is None else f"was itself dropped as {last.reason}: no copy of the text is kept"
+    return {**said, last.id.hex(): f"{last.source}, stayed and {end}"}
+
+
+def _stale_row(stale: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
+    """A row that says that the first of `keys` that is stale is; none where none is."""
+    return next(({"stale": note(stale[key])} for key in keys if key in stale), {})
 
 
 def _fate(copy: Copy) -> str:
@@ -156,22 +197,31 @@ def _section(title: str, rows: Mapping[str, Any]) -> Table:
     return table
 
 
-def _steps_text(seen: Sequence[Seen]) -> dict[str, str]:
+def _steps_text(seen: Sequence[Seen], tokens: Tokens | None) -> dict[str, str]:
     """Steps by training stage, in words."""
     by_stage: dict[str, list[int]] = {}
     for sample in seen:
         by_stage.setdefault(sample.stage, []).append(sample.step)
-    return {stage: f"step {', '.join(map(str, sorted(set(steps))))}" for stage, steps in by_stage.items()} or {"no step": ""}
+    return {stage: f"step {', '.join(map(str, sorted(set(steps))))}" for stage, steps in by_stage.items()} or {"no step": _unseen(tokens)}
 
 
-def seen_table(tokens: Tokens | None, seen: Sequence[Seen], reason: str | None = None) -> Any:
-    """Which samples and steps saw a document; without tokens, the `reason` why it was dropped."""
+def _unseen(tokens: Tokens | None) -> str:
+    """Why no step saw a document."""
     if tokens is None:
+        return "it has no tokens"
+    return "held out" if tokens.split == "held_out" else "its tokens are in no sample"
+
+
+def seen_table(tokens: Tokens | None, seen: Sequence[Seen], reason: str | None = None, *, is_stale: bool = False) -> Any:
+    """Which samples and steps saw a document. `reason`: why select dropped it; `is_stale`: its tokens are of an earlier selection."""
+    if tokens is None and not seen:
+        if is_stale and reason is None:
+            return "  not in these shards: the selection that they were made from did not keep it"
         return f"  not kept{f' (dropped as {reason})' if reason else ''}: it has no tokens; `caravan explain` says more"
-    where = f"tokens {tokens.start:,} to {tokens.end:,} of {tokens.split}/{tokens.name}"
+    where = f"tokens {tokens.start:,} to {tokens.end:,} of {tokens.split}/{tokens.name}" if tokens else "not in the run's shards"
+    where += f"; the run's selection drops it as {reason}" if reason else ""
     if not seen:
-        why = "held out" if tokens.split == "held_out" else "its tokens are in no sample"
-        return f"  {where}; no training step saw it: {why}"
+        return f"  {where}; no training step saw it: {_unseen(tokens)}"
     table = _rows(where, ("stage", "step", "sample", "epoch"))
     for sample in seen:
         table.add_row(sample.stage, str(sample.step), str(sample.sample), str(sample.epoch))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from flows.differences import CHANGED, causes, root_of
 from flows.runs import Run
@@ -14,6 +14,7 @@ from storage.artifact import Manifest
 
 PATH = ("snapshot", "extract", "documents", "origins", *STAGES[STAGES.index("dedup") :])  # the artifacts' stages in order
 TRAINING = ("pretrain", "extend_context", "anneal")
+UNFINISHED = "a newer one was begun and has not ended"
 KEYS = {
     "clusters": "dedup",
     "quality": "quality",
@@ -54,7 +55,7 @@ def _why(run: Run, key: str, manifest: Manifest, stale: Mapping[str, str]) -> st
     if now != before:
         return "; ".join(causes(run.store, manifest.payload, {**manifest.payload, "inputs": now}, manifest.stage))
     if run.training.get(key, manifest.fingerprint) != manifest.fingerprint:
-        return "a newer one was begun and has not ended"
+        return UNFINISHED
     for name in before:
         if (cause := _key_of(run, key, name)) in stale:
             return f"input {name}: {root_of(cause, cause.partition('/')[0], stale[cause])}"
@@ -85,10 +86,23 @@ def _key_of(run: Run, key: str, name: str) -> str:
     return KEYS.get(kind, "")
 
 
-def stale_stages(stale: Mapping[str, str]) -> dict[str, list[str]]:
-    """Keys by reason, for one line about each reason: which stages it made stale."""
-    found: dict[str, list[str]] = {}
-    for key, reason in stale.items():
-        root = reason.partition(": ")[2] if reason.startswith("input ") and not reason.endswith(CHANGED) else reason
-        found.setdefault(root, []).append(key)
-    return found
+def cause_of(reason: str) -> str:
+    """What made an artifact stale, without the input by which it did: `input tokens: select.x: 50 → 60` is `select.x: 50 → 60`."""
+    return reason.partition(": ")[2] if reason.startswith("input ") and not reason.endswith(CHANGED) else reason
+
+
+def note(reason: str) -> str:
+    """What to say beside something that was made from another thing than the run has now, for the `reason` that it is stale."""
+    cause = cause_of(reason)
+    if cause.endswith(UNFINISHED):
+        return f"{cause}; run again to renew"
+    what = "an earlier selection" if cause.startswith("select.") else "earlier inputs"
+    return f"made from {what} ({cause}); run again to renew"
+
+
+def stale_lines(stale: Mapping[str, str], keys: Iterable[str] | None = None) -> list[str]:
+    """A line for each cause: the stages that it made stale, and how to renew them. `keys`: only about these artifacts."""
+    found: dict[str, dict[str, None]] = {}
+    for key in stale if keys is None else [key for key in keys if key in stale]:
+        found.setdefault(note(stale[key]), {})[key.partition("/")[0]] = None
+    return [f"{', '.join(stages)}: {line}" for line, stages in found.items()]

@@ -5,6 +5,7 @@ Everything that comes from data is escaped: text by Jinja's autoescape, figures 
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Mapping
@@ -17,21 +18,19 @@ from plotly.offline import get_plotlyjs
 from flows.report import figures
 from flows.report.samples import samples
 from flows.runs import METRICS, Run, logs_of
-from flows.walk import STAGES
+from flows.staleness import TRAINING, in_order, stale_artifacts, stale_lines
 from pipeline.ingest.documents import read_quarantine
 from storage.artifact import Manifest, read_verified
 from training.config import parameter_count
 from training.mix import mixture, read_plan
 
-TRAINING = ("pretrain", "extend_context", "anneal")
-PATH = ("snapshot", "extract", "documents", "origins", *STAGES[STAGES.index("dedup") :])  # the artifacts' stages in order
 QUARANTINE_ROWS = 50
 
 
 def build_report(run: Run) -> str:
     """The page of a run, from the artifacts that it points at and the metrics beside it. Raises IntegrityError for damaged artifacts."""
-    in_order = sorted(run.artifacts, key=lambda key: (PATH.index(key.partition("/")[0]), key))
-    found = {key: manifest for key in in_order if (manifest := run.manifest(key))}
+    found = {key: manifest for key in in_order(run) if (manifest := run.manifest(key))}
+    stale = stale_artifacts(run)
     view: dict[str, Any] = {
         "run": run,
         "made_at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
@@ -44,10 +43,12 @@ def build_report(run: Run) -> str:
         "mixtures": _mixtures(run, found),
         "steps": _metrics(run, found),
         "training": {stage: found[stage] for stage in TRAINING if stage in found},
-        "parameters": _parameters(run),
+        "parameters": _parameters(run, found),
         "scores": _json(run, found.get("evaluate"), "scores.json"),
         "artifacts": found,
         "artifact_rows": _artifact_rows(found),
+        "stale": stale,
+        "stale_lines": functools.partial(stale_lines, stale),
         "samples": samples(run, found) if "select" in found else [],
     }
     view["figures"] = _figures(view)
@@ -123,11 +124,12 @@ def _metrics(run: Run, found: Mapping[str, Manifest]) -> dict[str, list[dict[str
     return steps
 
 
-def _parameters(run: Run) -> int | None:
-    """Parameters of the run's model."""
+def _parameters(run: Run, found: Mapping[str, Manifest]) -> int | None:
+    """Parameters of the model that was trained last, or, before any was, of the recipe's."""
     from training.config import ModelConfig
 
-    model = run.recipe.get("model")
+    trained = [found[stage] for stage in TRAINING if stage in found]
+    model = trained[-1].payload["config"]["model"] if trained else run.recipe.get("model")
     return parameter_count(ModelConfig(**model)) if model else None
 
 

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.garbage import Garbage
-from flows.show import garbage_table, grouped, scores_table, status_table
+from flows.lineage import Copy
+from flows.show import decision, garbage_table, grouped, scores_table, status_table
 from flows.walk import StageName, State, Visit
 from storage.store import FileInfo
 
@@ -72,3 +73,27 @@ def test_scores_show_every_domain_beside_the_unigram_model_and_every_metric_of_a
     assert "bits per byte held-out all 3.250 4.000" in rows
     assert "acc caravan_cloze, 40 items 0.125" in rows
     assert "acc_stderr caravan_cloze, 40 items 0.050" in rows
+
+
+def test_the_decision_follows_a_copy_through_the_groups_that_it_lost_in() -> None:
+    """Its page was renewed, and the newer page was nearly another one."""
+    first, second = Copy(b"\1" * 16, "web", "near"), Copy(b"\2" * 16, "books", None)
+    row = {"keep": False, "reason": "url", "domain": "general", "component": None, "split": "train"}
+    facts = {"select": row, "stale": {}, "same": {"url": [first], "near": [second]}}
+    assert decision(facts) == {
+        "dropped": "url: another document of its URL stayed",
+        "01" * 16: "web, stayed and was itself dropped as near",
+        "02" * 16: "books, stayed and is kept",
+    }
+    gone = {**facts, "same": {"url": [Copy(b"\1" * 16, "web", "lines")]}}
+    assert decision(gone)["01" * 16] == "web, stayed and was itself dropped as lines: no copy of the text is kept"
+
+
+def test_the_decision_says_where_a_document_is_kept_and_when_there_is_none() -> None:
+    kept = {"keep": True, "reason": None, "domain": "math", "component": "essays-only", "split": "train"}
+    assert decision({"select": kept, "stale": {}}) == {"kept": "in essays-only, to train on"}
+    assert decision({"select": {**kept, "split": "held_out", "component": None}, "stale": {}}) == {"kept": "in math, held out"}
+    assert decision({"stale": {}}) == {"none": "not made yet: caravan run --to select"}
+    assert decision({"select": None, "stale": {}}) == {"stale": "select: it ran on other documents of this source: caravan run"}
+    stale = decision({"select": kept, "stale": {"select": "input quality: quality.x: 1 → 2"}})
+    assert stale["stale"] == "made from earlier inputs (quality.x: 1 → 2); run again to renew"

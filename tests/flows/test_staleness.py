@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flows.runs import Run
-from flows.staleness import stale_artifacts, stale_stages
+from flows.staleness import stale_artifacts, stale_lines
 from storage.artifact import Attempt, FileEntry, Manifest, identity
 from storage.store import Store
 
@@ -51,7 +51,9 @@ def test_everything_behind_a_new_selection_is_stale_by_the_field_that_made_it_ne
     stale = stale_artifacts(run)
     assert stale["tokenize"] == f"input selection: {FIELD}"
     assert stale["export"] == f"input checkpoint: {FIELD}"
-    assert stale_stages(stale) == {FIELD: ["tokenize", "mix/pretrain", "pretrain", "anneal", "export"]}
+    said = f"made from an earlier selection ({FIELD}); run again to renew"
+    assert stale_lines(stale) == [f"tokenize, mix, pretrain, anneal, export: {said}"]
+    assert stale_lines(stale, ["select", "export"]) == [f"export: {said}"]
 
 
 def test_a_selection_of_other_thresholds_and_the_same_bytes_makes_nothing_stale(run: Run) -> None:
@@ -80,6 +82,7 @@ def test_a_new_source_and_a_training_that_has_not_ended_are_named(run: Run) -> N
         "anneal": "a newer one was begun and has not ended",
         "export": "input checkpoint: anneal a newer one was begun and has not ended",
     }
+    assert stale_lines(stale_artifacts(run), ["anneal"]) == ["anneal: a newer one was begun and has not ended; run again to renew"]
     publish(run, "documents/books", {}, {}, "books")
     assert stale_artifacts(run)["select"] == "input documents.books: new"
     assert stale_artifacts(run)["mix/pretrain"] == "input tokens: tokenize input documents.books: new"
