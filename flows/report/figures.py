@@ -23,10 +23,10 @@ def _layout(figure: go.Figure, *, height: int, **axes: Any) -> go.Figure:
     figure.update_layout(
         template="plotly_white",
         height=height,
-        margin={"l": 60, "r": 20, "t": 44, "b": 45},
+        margin={"l": 60, "r": 20, "t": 30, "b": 45},
         font={"family": "system-ui, sans-serif", "size": 13, "color": "#1c2733"},
         colorway=COLOURS,
-        legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},  # above the plot, however tall that is
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},  # above the plot, which makes room for as many lines as it has
         **axes,
     )
     return figure
