@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Self, cast, get_args
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, create_model, field_validator, model_validator
-from pydantic_core import InitErrorDetails
 
 from flows.execution import Execution, TrainingStage
 from flows.reading import find_file, load
@@ -86,7 +85,7 @@ class Recipe(Strict):
         """Fill in what follows from other parts (given values stay, and are compared), and find all that is wrong in one round."""
         filled = _filled(raw) if isinstance(raw, dict) else raw
         try:
-            recipe, wrong, errors = validated(filled), set[str](), list[InitErrorDetails]()
+            recipe, wrong, errors = validated(filled), set[str](), list[Any]()
         except ValidationError as error:
             if not isinstance(raw, dict):
                 raise
@@ -183,12 +182,12 @@ def _sound_parts(model: type[Recipe], filled: Mapping[str, Any], wrong: Set[str]
     return model.model_construct(**values)
 
 
-def _true_errors(error: ValidationError, raw: Mapping[str, Any], filled: Mapping[str, Any]) -> list[InitErrorDetails]:
+def _true_errors(error: ValidationError, raw: Mapping[str, Any], filled: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The errors without those that only repeat another: in what was filled in, and a list too short for the items that are wrong."""
     found = error.errors(include_url=False)
     places = [item["loc"] for item in found]
     return [
-        cast("InitErrorDetails", {key: item[key] for key in ("type", "loc", "input", "ctx") if key in item})
+        {key: value for key, value in item.items() if key != "msg"}
         for item in found
         if not _is_filled_in(item["loc"], raw, filled)
         and not (item["type"] == "too_short" and any(p != item["loc"] and p[: len(item["loc"])] == item["loc"] for p in places))

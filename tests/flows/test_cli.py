@@ -74,6 +74,13 @@ def test_an_error_is_its_message(arguments: list[str], message: str, tmp_path: P
     assert "Traceback" not in result.output
 
 
+def test_a_command_line_that_is_none_ends_with_the_code_that_the_help_tells() -> None:
+    """Scripts tell a wrong flag from a wrong recipe."""
+    assert CliRunner().invoke(app, ["run", "--bogus"]).exit_code == 2
+    text = " ".join(CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output.split())
+    assert "0 done, 1 an error that says what to mend, 2 a command line that is none, 130 stopped by Ctrl-C" in text
+
+
 def test_ctrl_c_is_one_line_and_130() -> None:
     """It says that nothing is lost, as a shell expects the code."""
     with mock.patch("flows.commands.status_command", side_effect=KeyboardInterrupt):

@@ -265,6 +265,16 @@ def test_the_environment_moves_store_and_raw_root(monkeypatch: pytest.MonkeyPatc
     assert (execution.store, execution.raw_root) == ("s3://bucket/prefix", str(tmp_path))
 
 
+def test_folders_of_an_execution_file_are_below_the_current_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Wherever the file lies, and wherever the store is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CARAVAN_STORE", "elsewhere/store")
+    monkeypatch.delenv("CARAVAN_RAW_ROOT", raising=False)
+    execution = load_execution("local")
+    found = (execution.store, execution.raw_root, execution.work_dir)
+    assert found == tuple(str(tmp_path / folder) for folder in ("elsewhere/store", "examples/corpus", ".caravan/work"))
+
+
 def test_credentials_in_a_store_uri_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """They have their own place."""
     monkeypatch.setenv("CARAVAN_STORE", "s3://key:secret@host/bucket")
