@@ -37,7 +37,7 @@ def run_command(
     walk = check_asked(plan, asked)
     stale = asked_stages(walk.visits)
     if dry_run:
-        console.print(status_table([visit for visit in walk.visits if visit.asked]))
+        console.print(status_table([visit for visit in walk.visits if visit.asked], is_new=not before.artifacts))
         report = ["report"] if asked.includes("report") and (stale or force or not report_stands(plan, before)) else []
         console.print(f"would run: {' '.join([*stale, *report])}" if stale or report else "fresh: nothing would run")
         if force and (again := asked_stages(walk.visits, "fresh")):
@@ -79,8 +79,8 @@ def status_command(recipe: str, execution: str, name: str | None) -> None:
     before = open_run(plan.store, plan.run.name)
     walk = survey(plan, Asked())
     console.print(f"run [bold]{plan.run.name}[/] in {escape(plan.store.uri)}, {_state(before)}")
-    console.print(status_table(walk.visits))
-    console.print(f"report: {'fresh' if report_stands(plan, before) else 'stale'}")
+    console.print(status_table(walk.visits, is_new=not before.artifacts))
+    console.print(f"report: {'fresh' if report_stands(plan, before) else 'stale' if before.report_of else 'not made yet'}")
 
 
 def _state(run: Run) -> str:
@@ -187,7 +187,13 @@ def gc_command(execution: str, yes: bool) -> None:
     if not garbage:
         console.print(f"nothing to remove in {store.uri}: every artifact belongs to a run")
         return
+    files, size_bytes = sum(len(item.files) for item in garbage), sum(item.size_bytes for item in garbage)
+    console.print(f"gc would remove {files:,} files ({size_bytes:,} bytes) that no run needs:")
     console.print(garbage_table(garbage))
-    if yes or typer.confirm("Remove all of this?"):
-        remove(store, garbage)
-        console.print(f"removed {sum(len(item.files) for item in garbage):,} files")
+    if not yes:
+        console.print("Nothing is removed yet: answer y to remove all of it, or run `caravan gc --yes`.", markup=False)
+        if not typer.confirm("Remove all of this?"):
+            console.print("nothing was removed")
+            return
+    remove(store, garbage)
+    console.print(f"removed {files:,} files")

@@ -21,6 +21,12 @@ from training.mix import MixtureRow, mixture, read_plan
 
 MARKS = {"fresh": "[dim]·[/]", "ran": "[green]✓[/]", "again": "[green]=[/]", "stale": "[yellow]○[/]"}
 MAX_COUNTS = 4
+WORDS = {  # where a counter's name with spaces is no plain English
+    "size_bytes": "bytes",
+    "documents_with_url": "documents compared by URL",
+    "trained_clusters": "clusters to train the classifier",
+    "vocab_size": "tokens in the vocabulary",
+}
 
 
 def stage_line(visit: Visit, run: Run) -> Iterator[Any]:
@@ -42,7 +48,7 @@ def stage_line(visit: Visit, run: Run) -> Iterator[Any]:
 def counts_text(manifest: Manifest) -> str:
     """The counts that say most, in words."""
     plain = [(name, value) for name, value in manifest.counts.items() if ":" not in name]
-    return ", ".join(f"{value:,} {name}" for name, value in plain[:MAX_COUNTS])
+    return ", ".join(f"{value:,} {WORDS.get(name, name.replace('_', ' '))}" for name, value in plain[:MAX_COUNTS])
 
 
 def selection_lines(run: Run, selection: Manifest) -> list[Any]:
@@ -78,26 +84,32 @@ def scores_table(scores: Mapping[str, Any]) -> Table:
     return table
 
 
-def status_table(visits: Sequence[Visit]) -> Table:
-    """A row per stage and reason: fresh, or stale and why."""
+def status_table(visits: Sequence[Visit], *, is_new: bool = False) -> Table:
+    """A row per stage and reason: fresh, or stale and why. `is_new`: the run was never made."""
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
     table.add_column("artifacts", justify="right")
     table.add_column("state")
     table.add_column("why", overflow="fold")
-    for key, count, state, reason in grouped(visits):
+    for key, count, state, reason in grouped(visits, is_new=is_new):
         table.add_row(Text(key), str(count), f"{MARKS[state]} {state}", Text(reason))  # a file's name may look like markup
     return table
 
 
-def grouped(visits: Iterable[Visit]) -> list[tuple[str, int, Any, str]]:
-    """(key, how many, state, reason): artifacts that stand alike, a source's many files as one row, what is fresh by stage alone."""
+def grouped(visits: Iterable[Visit], *, is_new: bool = False) -> list[tuple[str, int, Any, str]]:
+    """(key, how many, state, reason): artifacts that stand alike, a source's many files as one row, what is fresh by stage alone.
+
+    Of a run that was never made (`is_new`) nothing is there to differ from, so what is stale is by stage alone, too.
+    """
     rows: dict[tuple[str, str, str], int] = {}
     for visit in visits:
         kind, _, label = visit.key.partition("/")
-        key = f"{kind}/{label.partition('/')[0]}" if kind == "extract" else visit.key
-        key = visit.stage if visit.state == "fresh" and not visit.reason else key
-        rows[key, visit.state, visit.reason] = rows.get((key, visit.state, visit.reason), 0) + 1
+        key, reason = f"{kind}/{label.partition('/')[0]}" if kind == "extract" else visit.key, visit.reason
+        if is_new and visit.state == "stale":
+            key, reason = visit.stage, "not made yet"
+        if visit.state == "fresh" and not visit.reason:
+            key = visit.stage
+        rows[key, visit.state, reason] = rows.get((key, visit.state, reason), 0) + 1
     return [(key, count, state, reason) for (key, state, reason), count in rows.items()]
 
 

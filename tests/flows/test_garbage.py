@@ -56,6 +56,9 @@ def test_it_says_what_and_asks_and_removes_exactly_what_no_run_refers_to(store: 
     assert "Remove all of this?" in asked.output
     assert unused.fingerprint in asked.output
     assert "no run refers to it" in asked.output
+    assert "gc would remove 8 files" in asked.output
+    assert "caravan gc --yes" in asked.output
+    assert "nothing was removed" in asked.output
     assert {file.path for file in store.list_files("")} == before
     removed = CliRunner().invoke(app, COMMAND, input="y\n")
     assert removed.exit_code == 0

@@ -7,8 +7,9 @@ from rich.table import Table
 
 from flows.garbage import Garbage
 from flows.lineage import Copy
-from flows.show import decision, garbage_table, grouped, scores_table, status_table
+from flows.show import counts_text, decision, garbage_table, grouped, scores_table, status_table
 from flows.walk import StageName, State, Visit
+from storage.artifact import Manifest
 from storage.store import FileInfo
 
 
@@ -39,6 +40,27 @@ def test_what_is_fresh_is_one_row_a_stage_and_what_is_stale_keeps_its_name_and_r
         ("signals/code", 1, "stale", "quality.x: 1 → 2"),
         ("extract/web", 2, "stale", "new file"),
     ]
+
+
+def test_of_a_run_never_made_each_stage_is_one_row() -> None:
+    """What another run made of it already is fresh; the rest is not made yet, whatever it waits for."""
+    visits = [
+        visit("snapshot", "snapshot", "fresh"),
+        visit("extract/web/a", "ingest", "stale", "not made yet"),
+        visit("documents/web", "ingest", "stale", "input extract.a: extract/web/a not made yet"),
+        visit("dedup", "dedup", "stale", "input documents.web: extract/web/a not made yet"),
+    ]
+    assert grouped(visits, is_new=True) == [
+        ("snapshot", 1, "fresh", ""),
+        ("ingest", 2, "stale", "not made yet"),
+        ("dedup", 1, "stale", "not made yet"),
+    ]
+
+
+def test_counts_are_said_in_words() -> None:
+    counts = {"documents": 1234, "documents_with_url": 0, "size_bytes": 5, "reason:near": 3, "near_candidates": 2}
+    said = counts_text(Manifest("dedup", "", "", {}, (), counts))
+    assert said == "1,234 documents, 0 documents compared by URL, 5 bytes, 2 near candidates"
 
 
 def test_a_name_that_looks_like_markup_is_shown_as_it_is() -> None:
