@@ -70,7 +70,7 @@ def _artifacts(store: Store, used: set[tuple[str, str]]) -> Iterator[Garbage]:
             wanted = {f"{root}/{entry.path}" for entry in manifest.files} | {f"{root}/{name}" for name in KEPT_NAMES}
             rest = tuple(file for file in files if file.path not in wanted and not _says_who_wrote(file.path, root))
             if rest:
-                yield Garbage(root, "working files of a finished stage, step checkpoints too; the artifact itself stays", rest)
+                yield Garbage(root, "working files of a finished stage; the artifact stays", rest)
 
 
 def _made_from(store: Store, used: set[tuple[str, str]]) -> set[tuple[str, str]]:
