@@ -53,6 +53,7 @@ class Execution(Strict):
     )
     work_dir: str = Field(
         ".caravan/work",
+        validate_default=True,  # so that it is absolute, too: a child may work in another folder
         description="folder of this machine, relative to the current directory, for logs and metrics while they grow, by run",
     )
     workers: int = Field(2, ge=1, description="groups of data work at a time")
