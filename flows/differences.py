@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from storage.artifact import Manifest, find
+from storage.errors import IntegrityError
 from storage.store import Store
 
 SHOWN_FIELDS = 3
@@ -45,7 +46,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], stage: str) -
 def causes(store: Store, before: Mapping[str, Any], now: Mapping[str, Any], stage: str) -> list[str]:
     """As `differences`, with each input that changed followed to the field that changed it: `input selection: select.x: 50 → 60`.
 
-    An input whose artifact of before is gone stays `digest changed`. What has one cause is named once. Raises IntegrityError.
+    An input whose artifact of before is gone stays `digest changed`. What has one cause is named once.
     """
     lines, seen = list[str](), set[str]()
     for line in differences(before, now, stage):
@@ -81,14 +82,22 @@ def _roots(store: Store, name: str, before: str, now: str) -> list[str]:
 
 
 def made_with_digest(store: Store, name: str, digest: str) -> Manifest | None:
-    """The artifact that gave an input `name` of that digest, the oldest of several; None where it is gone. Raises IntegrityError."""
+    """The artifact that gave an input `name` of that digest, the oldest of several; None where it is gone."""
     found = [
         manifest
         for stage in STAGES_OF_INPUT.get(name.partition(".")[0], ())
         for fingerprint in store.list_dirs(f"artifacts/{stage}")
-        if (manifest := find(store, stage, fingerprint)) is not None and manifest.digest == digest
+        if (manifest := _undamaged(store, stage, fingerprint)) is not None and manifest.digest == digest
     ]
     return min(found, key=lambda manifest: manifest.info.get("started_at_s", 0.0), default=None)
+
+
+def _undamaged(store: Store, stage: str, fingerprint: str) -> Manifest | None:
+    """The artifact, or None: of what is only looked through, damage is for its own readers to say."""
+    try:
+        return find(store, stage, fingerprint)
+    except IntegrityError:
+        return None
 
 
 def _changed(before: Any, now: Any, path: str) -> list[tuple[str, str, str]]:

@@ -182,13 +182,13 @@ def decision(facts: Mapping[str, Any]) -> dict[str, str]:
         return {"kept": f"in {row['component']}, to train on" if row["split"] == "train" else f"in {row['domain']}, held out", **said}
     reason = row["reason"]
     said = {"dropped": facts.get("bound") or f"{reason}{f': {WHY[reason]}' if reason in WHY else ''}", **said}
-    if not facts.get("same"):
-        return said
-    *lost, last = [copies[0] for copies in facts["same"].values()]
-    for copy in lost:
-        said[copy.id.hex()] = f"{copy.source}, stayed and was itself dropped as {copy.reason}"
-    end = "is kept" if last.reason is None else f"was itself dropped as {last.reason}: no copy of the text is kept"
-    return {**said, last.id.hex(): f"{last.source}, stayed and {end}"}
+    for group, copies in facts.get("same", {}).items():
+        stayed = copies[0]
+        if stayed.reason == group:
+            break  # the one that stayed is of documents that were read anew since
+        dropped = f"was itself dropped as {stayed.reason}{': no copy of the text is kept' if stayed.reason == 'lines' else ''}"
+        said[stayed.id.hex()] = f"{stayed.source}, stayed and {dropped if stayed.reason else 'is kept'}"
+    return said
 
 
 def _stale_row(stale: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:

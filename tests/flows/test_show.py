@@ -109,6 +109,8 @@ def test_the_decision_follows_a_copy_through_the_groups_that_it_lost_in() -> Non
     }
     gone = {**facts, "same": {"url": [Copy(b"\1" * 16, "web", "lines")]}}
     assert decision(gone)["01" * 16] == "web, stayed and was itself dropped as lines: no copy of the text is kept"
+    unknown = {**facts, "same": {"url": [Copy(b"\1" * 16, "web", "url")]}}
+    assert list(decision(unknown)) == ["dropped"]
 
 
 def test_the_decision_says_where_a_document_is_kept_and_when_there_is_none() -> None:

@@ -48,6 +48,7 @@ def test_of_a_whole_run_nothing_is_stale(run: Run) -> None:
 def test_everything_behind_a_new_selection_is_stale_by_the_field_that_made_it_new(run: Run) -> None:
     """Whether its own inputs changed or those of something before it; one line for all of it."""
     publish(run, "select", {"min_words": 250}, {"documents.web": run.need("documents/web")})
+    run.store.write("artifacts/select/of-another-run/manifest.json", b"damaged")  # its own readers say so
     stale = stale_artifacts(run)
     assert stale["tokenize"] == f"input selection: {FIELD}"
     assert stale["export"] == f"input checkpoint: {FIELD}"
