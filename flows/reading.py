@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import reprlib
 import types
@@ -15,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from storage.errors import ConfigError
+from storage.strict import choices
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -60,9 +60,7 @@ def find_file(name: str, folder: str) -> Path:
         return path
     if name in shipped:
         return shipped[name]
-    raise ConfigError(
-        f"{name}: no such file, and no name in flows/{folder}; there are: {', '.join(shipped)}{_closest(name, list(shipped))}"
-    )
+    raise ConfigError(f"{name}: no such file, and no name in flows/{folder}{choices(name, shipped)}")
 
 
 def load(path: Path, model: type[M], overrides: Mapping[str, Any] | None = None) -> M:
@@ -120,8 +118,7 @@ def _line(error: dict[str, Any], model: type[BaseModel]) -> str:
     path = dotted(location) or "(top)"
     if kind == "extra_forbidden":
         known = _field_names(model, location[:-1])
-        closest = _closest(str(location[-1]), known)
-        return f"{path}: unknown field (value {_shown(error['input'], path)}){closest}; allowed: {', '.join(known)}"
+        return f"{path}: unknown field (value {_shown(error['input'], path)}){choices(str(location[-1]), known, 'allowed')}"
     if kind == "missing":
         return f"{path}: missing{_described(model, location)}"
     message = error["msg"].removeprefix("Value error, ")
@@ -144,11 +141,6 @@ def _shown(value: Any, path: str = "") -> str:
     if _SECRET.search(f"{path} {text}"):
         return "(hidden)"
     return text if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 1] + "…"
-
-
-def _closest(name: str, known: list[str]) -> str:
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or [other for other in known if name and name in other][:1]
-    return f"; did you mean {found[0]}?" if found else ""
 
 
 def _models_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[type[BaseModel]]:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from flows.garbage import Garbage
 from flows.lineage import Copy, FedDocument, Seen, Tokens
-from flows.runs import Run
+from flows.runs import METRICS, Run, logs_of
 from flows.staleness import TRAINING, note
 from flows.walk import STAGES, State, Visit
 from pipeline.select.funnel import render_funnel
@@ -21,6 +21,11 @@ from training.mix import MixtureRow, mixture, read_plan
 
 MARKS = {"fresh": "[dim]·[/]", "ran": "[green]✓[/]", "again": "[green]=[/]", "stale": "[yellow]○[/]"}
 MAX_COUNTS = 4
+LAST_BYTES = 8192  # of the metrics, which hold a line a step
+NO_BETTER_THAN_COUNTING = (
+    "held-out bits per byte are not below the unigram model's: this checkpoint tells no more than how often each token occurs; "
+    "give it more steps or text, or another learning rate"
+)
 WORDS = {  # where a counter's name with spaces is no plain English
     "size_bytes": "bytes",
     "documents_with_url": "documents compared by URL",
@@ -36,13 +41,27 @@ def stage_line(visit: Visit, run: Run) -> Iterator[Any]:
     ):  # one per file: the documents' line sums up
         seconds = visit.manifest.info.get("wall_s")
         took = f"  [dim]{seconds:.1f} s[/]" if isinstance(seconds, int | float) else ""
-        yield f"{MARKS['ran']} {escape(visit.key)}  {counts_text(visit.manifest)}{took}"
+        said = trained_text(run, visit.manifest) if visit.stage in TRAINING else counts_text(visit.manifest)
+        yield f"{MARKS['ran']} {escape(visit.key)}  {said}{took}"
         if visit.stage == "select":
             yield from selection_lines(run, visit.manifest)
         if visit.stage == "mix":
             yield mixture_table(mixture(read_plan(run.store, visit.manifest)))
         if visit.stage == "evaluate":
-            yield scores_table(json.loads(read_verified(run.store, visit.manifest, "scores.json")))
+            scores = json.loads(read_verified(run.store, visit.manifest, "scores.json"))
+            yield scores_table(scores)
+            if scores["bits_per_byte"]["all"] >= scores["unigram_bits_per_byte"]["all"]:
+                yield f"[yellow]{NO_BETTER_THAN_COUNTING}[/]"
+
+
+def trained_text(run: Run, checkpoint: Manifest) -> str:
+    """How many optimizer steps a training stage took, and the loss of the last, from the metrics that the run kept."""
+    path = f"{logs_of(checkpoint.info.get('run', run.name), checkpoint.stage, checkpoint.fingerprint)}/{METRICS}"
+    if not run.store.exists(path):  # another machine's trainer published it meanwhile
+        return counts_text(checkpoint)
+    size_bytes = run.store.size(path)
+    last = json.loads(run.store.read_range(path, max(0, size_bytes - LAST_BYTES), size_bytes).splitlines()[-1])
+    return f"{last['step'] + 1:,} steps, loss {last['loss']:.3f} at the last"
 
 
 def counts_text(manifest: Manifest) -> str:
@@ -73,14 +92,14 @@ def mixture_table(rows: Sequence[MixtureRow]) -> Table:
 
 def scores_table(scores: Mapping[str, Any]) -> Table:
     """Bits per byte of each domain beside the unigram model's, lower is better, then each task's metrics."""
-    table = _rows("", ("score", "on", "checkpoint", "unigram model"))
+    table = _rows("", ("score", "on", "checkpoint", "unigram model", "ratio"))
     for domain, bits in scores["bits_per_byte"].items():
         unigram = scores["unigram_bits_per_byte"][domain]
-        table.add_row("bits per byte", f"held-out {domain}", f"{bits:.3f}", f"{unigram:.3f}")
+        table.add_row("bits per byte", f"held-out {domain}", f"{bits:.3f}", f"{unigram:.3f}", f"{bits / unigram:.3f}")
     for task, metrics in scores["tasks"].items():
         for name, value in metrics.items():
             if name != "n":
-                table.add_row(name, f"{task}, {metrics['n']:,.0f} items", f"{value:.3f}", "")
+                table.add_row(name, f"{task}, {metrics['n']:,.0f} items", f"{value:.3f}", "", "")
     return table
 
 

@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 from flows.report import figures
 from flows.report.samples import samples
 from flows.runs import METRICS, Run, logs_of
+from flows.show import NO_BETTER_THAN_COUNTING
 from flows.staleness import TRAINING, in_order, stale_artifacts, stale_lines
 from pipeline.ingest.documents import read_quarantine
 from storage.artifact import Manifest, read_verified
@@ -45,6 +46,7 @@ def build_report(run: Run) -> str:
         "training": {stage: found[stage] for stage in TRAINING if stage in found},
         "parameters": _parameters(run, found),
         "scores": _json(run, found.get("evaluate"), "scores.json"),
+        "no_better_than_counting": NO_BETTER_THAN_COUNTING,
         "artifacts": found,
         "artifact_rows": _artifact_rows(found),
         "stale": stale,

@@ -278,11 +278,11 @@ def test_counters_of_every_stage_close_and_a_lost_record_opens_them(finished: Pl
     assert "ingest essays" not in {balance.stage for balance in lost if not balance.closes}
 
 
-def test_the_funnel_and_the_mixtures_are_printed(finished: Plan) -> None:
+def test_the_funnel_the_mixtures_the_loss_and_the_scores_are_printed(finished: Plan) -> None:
     """RULE 20: reasons with their sources, tokens as measured on the run's shards; RULE 29: target, available, realised, epochs."""
     visits = {visit.key: replace(visit, state="ran") for visit in survey(finished, Asked()).visits}
     console = Console(width=140, record=True, file=StringIO())
-    for key in ("select", "mix/pretrain"):
+    for key in ("select", "mix/pretrain", "pretrain", "evaluate"):
         for part in stage_line(visits[key], finished.run):
             console.print(part)
     text = console.export_text()
@@ -290,3 +290,7 @@ def test_the_funnel_and_the_mixtures_are_printed(finished: Plan) -> None:
     assert re.search(r"near +\d+ .*pages \d+", text)
     assert re.search(r"component +target +realised +tokens available +tokens taken +epochs", text)
     assert re.search(r"general +50\.00% +50\.\d+%", text)
+    assert re.search(r"pretrain +\d+ steps, loss \d+\.\d{3} at the last", text)
+    scores = json.loads(read_verified(finished.store, finished.run.need("evaluate"), "scores.json"))
+    no_better = scores["bits_per_byte"]["all"] >= scores["unigram_bits_per_byte"]["all"]
+    assert ("not below the unigram model's" in text) == no_better

@@ -91,8 +91,8 @@ def test_scores_show_every_domain_beside_the_unigram_model_and_every_metric_of_a
         "tasks": {"caravan_cloze": {"acc": 0.125, "acc_stderr": 0.05, "n": 40.0}},
     }
     rows = rendered(scores_table(scores))
-    assert "bits per byte held-out code 2.500 3.500" in rows
-    assert "bits per byte held-out all 3.250 4.000" in rows
+    assert "bits per byte held-out code 2.500 3.500 0.714" in rows
+    assert "bits per byte held-out all 3.250 4.000 0.812" in rows
     assert "acc caravan_cloze, 40 items 0.125" in rows
     assert "acc_stderr caravan_cloze, 40 items 0.050" in rows
 
