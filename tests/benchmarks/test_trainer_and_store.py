@@ -20,7 +20,7 @@ TINY = bench_training.Size("tiny", MODEL, seq_len=32, global_batch_size=4, micro
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"WARMUP_STEPS": 1, "TURNS": 2, "CHECKPOINT_STEPS": 2, "N_STEPS": 2000}.items():
+    for name, value in {"WARMUP_STEPS": 1, "TURNS": 2, "PAIRS": 2, "CHECKPOINT_STEPS": 2, "N_STEPS": 2000}.items():
         monkeypatch.setattr(bench_training, name, value)
 
 
@@ -32,7 +32,7 @@ def test_trainer_and_bare_loop_take_turns_and_have_the_same_losses(tmp_path: Pat
     assert found is not None
     assert float(found[1]) < 1e-6
     # and a peer that does other work in one step is noticed
-    metrics, bare = tmp_path / "run" / "metrics.jsonl", tmp_path / "bare.out"
+    metrics, bare = tmp_path / "1" / "run" / "metrics.jsonl", tmp_path / "1" / "bare.out"
     first, *rest = bare.read_text().splitlines()
     bare.write_text("\n".join([str(float(first) * 1.001), *rest]))
     assert bench_training.losses_differ(metrics, bare) > bench_training.LOSS_TOLERANCE
