@@ -6,9 +6,9 @@ One graph (`flows/data_to_checkpoint.py`) is walked in three ways: to run it, to
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,22 +74,22 @@ class Stage:
         return int(constants(self.module)[f"{self.prefix}VERSION"])
 
 
-def constants(module: str) -> dict[str, Any]:
-    """The literal constants of a module, read from its source: a stage's name and version must not cost the import of torch."""
+def constants(module: str) -> dict[str, str | int]:
+    """The names and versions in a module's source: they must not cost the import of torch.
+
+    Not by `ast.parse`: Python 3.11's ends now and then in a SystemError while another thread (Prefect has several) is in it too.
+    """
     if module not in _CONSTANTS:
         spec = importlib.util.find_spec(module)
         assert spec is not None, f"no module {module}"
         assert spec.origin is not None, f"no source of {module}"
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-        found = {}
-        for node in tree.body:
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Constant):
-                found[node.targets[0].id] = node.value.value
-        _CONSTANTS[module] = found
+        found = CONSTANT.findall(Path(spec.origin).read_text(encoding="utf-8"))
+        _CONSTANTS[module] = {name: text or int(number) for name, text, number in found}
     return _CONSTANTS[module]
 
 
-_CONSTANTS: dict[str, dict[str, Any]] = {}
+CONSTANT = re.compile(r'^(\w*(?:NAME|VERSION)) = (?:"(\w+)"|(\d+))(?:  #.*)?$', re.MULTILINE)
+_CONSTANTS: dict[str, dict[str, str | int]] = {}
 
 
 @dataclass(frozen=True)

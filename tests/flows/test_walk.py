@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
+from flows import data_to_checkpoint
 from flows.differences import differences
 from flows.runs import Run, open_run
 from flows.walk import Asked, Job, Stage, Walk
@@ -21,6 +23,16 @@ DEDUP, QUALITY, SELECT = (
     Stage("quality", "pipeline.quality.stage"),
     Stage("select", "pipeline.selection"),
 )
+
+
+def test_names_and_versions_are_those_of_the_modules() -> None:
+    """They are read from the source, without an import; an import says the same."""
+    stages = [value for value in vars(data_to_checkpoint).values() if isinstance(value, Stage)]
+    assert len(stages) >= 14
+    for stage in stages:
+        module = importlib.import_module(stage.module)
+        assert stage.version == getattr(module, f"{stage.prefix}VERSION")
+        assert stage.artifact == getattr(module, f"{stage.prefix}NAME", stage.name)
 
 
 class Config(Strict):
