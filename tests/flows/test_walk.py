@@ -29,7 +29,7 @@ def test_names_and_versions_are_those_of_the_modules() -> None:
     """They are read from the source, without an import; an import says the same."""
     stages = [value for value in vars(data_to_checkpoint).values() if isinstance(value, Stage)]
     assert len(stages) >= 14
-    for stage in stages:
+    for stage in [*stages, *data_to_checkpoint.TRAINING.values()]:
         module = importlib.import_module(stage.module)
         assert stage.version == getattr(module, f"{stage.prefix}VERSION")
         assert stage.artifact == getattr(module, f"{stage.prefix}NAME", stage.name)
