@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from flows.differences import CHANGED, causes, root_of
+from flows.differences import CHANGED, STAGES_OF_INPUT, causes, root_of
 from flows.runs import Run
 from flows.walk import STAGES
 from storage.artifact import Manifest
@@ -15,16 +15,6 @@ from storage.artifact import Manifest
 PATH = ("snapshot", "extract", "documents", "origins", *STAGES[STAGES.index("dedup") :])  # the artifacts' stages in order
 TRAINING = ("pretrain", "extend_context", "anneal")
 UNFINISHED = "a newer one was begun and has not ended"
-KEYS = {
-    "clusters": "dedup",
-    "quality": "quality",
-    "domains": "domains",
-    "selection": "select",
-    "tokenizer": "train_tokenizer",
-    "tokens": "tokenize",
-    "tasks": "build_tasks",
-    "export": "export",
-}
 
 
 def in_order(run: Run) -> list[str]:
@@ -83,7 +73,7 @@ def _key_of(run: Run, key: str, name: str) -> str:
         case "checkpoint":
             before = TRAINING[: TRAINING.index(key)] if key in TRAINING else TRAINING
             return next((stage for stage in reversed(before) if stage in run.artifacts), "")
-    return KEYS.get(kind, "")
+    return "".join(STAGES_OF_INPUT.get(kind, ()))  # one stage, whose name is the key
 
 
 def cause_of(reason: str) -> str:
