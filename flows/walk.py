@@ -77,7 +77,7 @@ class Stage:
 def constants(module: str) -> dict[str, str | int]:
     """The names and versions in a module's source: they must not cost the import of torch.
 
-    Not by `ast.parse`: Python 3.11's ends now and then in a SystemError while another thread (Prefect has several) is in it too.
+    Not by `ast.parse`: in a flow it once ended in "SystemError: AST constructor recursion depth mismatch" (3.11.7); the cause is a guess.
     """
     if module not in _CONSTANTS:
         spec = importlib.util.find_spec(module)
