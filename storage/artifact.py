@@ -26,6 +26,7 @@ from pydantic import BaseModel
 
 from storage.errors import IntegrityError
 from storage.store import TEMPORARY_PREFIX, Store
+from storage.strict import hashed_fields
 
 MANIFEST_FORMAT = 1
 COPY_CHUNK_BYTES = 1 << 20
@@ -98,7 +99,7 @@ def artifact_root(stage: str, fingerprint: str) -> str:
 def canonical_json(value: Any) -> bytes:
     """The one encoding of plain data: sorted keys, no spaces, UTF-8.
 
-    Takes None, bool, int, float (finite), str, lists, tuples, mappings with string keys, and pydantic models.
+    Takes None, bool, int, float (finite), str, lists, tuples, mappings with string keys, and pydantic models (their `hashed_fields`).
     Raises TypeError for whatever has no stable form (sets, callables, objects), ValueError for NaN and infinities.
     """
     return json.dumps(_plain(value, "$"), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
@@ -110,7 +111,7 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
     if isinstance(value, BaseModel):
-        return _plain(value.model_dump(), where)  # not mode="json", which would make a list of a set, in any order
+        return {name: _plain(item, f"{where}.{name}") for name, item in hashed_fields(value)}
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
