@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 LATER = "later"
-"""Marks a field that was added to a configuration after others had run: `x: Annotated[int, LATER] = Field(1)`. At its default it is left out
-of the fingerprint, so that an upgrade which changes nothing makes nothing stale (RULE 7). The default must do what was done before."""
+"""Marks a field that was added to a configuration after others had run: `x: Annotated[int, LATER] = Field(1)`. At its default it is left
+out of the fingerprint, so that an upgrade which changes nothing makes nothing stale (RULE 7). The default must do what was done before."""
 
 MAX_LISTED = 8  # names: a longer list hides what a message says
 

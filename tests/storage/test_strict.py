@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from pydantic import Field
 
 from storage.artifact import identity
