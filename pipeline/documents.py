@@ -60,7 +60,9 @@ CLUSTERS = pa.schema(
         pa.field("exact_id", ID, nullable=False),  # smallest id of the exact group
         pa.field("url_id", ID),  # smallest id of the group of one normalised URL; null: no URL, or URL deduplication is off
         pa.field("near_id", ID, nullable=False),  # smallest id of the component over exact and verified near edges
-        pa.field("split", pa.string(), nullable=False),  # "train" or "held_out"
+        pa.field("split", pa.string(), nullable=False),  # "train" or "held_out": whether split_hash is below held_out_fraction
+        pa.field("split_hash", pa.float64(), nullable=False),  # keyed hash of the text, in [0, 1)
+        pa.field("twin", pa.string()),  # held out, and shares its URL ("url") or nearly its text ("near") with one that is not
     ]
 )
 LINE_SPANS = pa.schema(
@@ -83,6 +85,8 @@ SELECTION = pa.schema(
         pa.field("component", pa.string()),  # null when dropped or held out
         pa.field("split", pa.string(), nullable=False),
         pa.field("edits", pa.list_(EDIT), nullable=False),  # merged, disjoint, ascending; UTF-8 byte offsets into the unedited text
+        pa.field("duplicate_of", ID),  # dropped as url, exact or near: the document it lost to
+        pa.field("similarity", pa.float32()),  # dropped as near: their Jaccard similarity; null where a verified edge alone decided
     ]
 )
 

@@ -1,19 +1,23 @@
-"""Stage `select`: the only one that decides. Keep or the first reason, domain, text class, component, edits. RULES 13, 17 to 20.
+"""Stage `select`: the only one that decides. Keep or the first reason, domain, text class, component, edits.
+
+RULES 13, 15, 17 to 20, 30, 31.
 
 Files: `<source>/part-*.parquet` (schema: `documents.SELECTION`), `funnel.json` and `samples.json` (see select/funnel.py).
 Steps, with files between them:
 
     ask, wanted   clusters that have more than one member
-    judge         per partition: quality, language and evaluation overlap, domain, component; what is still kept of those clusters goes on
-    survive       per partition of cluster ids: survivors by url, exact and near
-    decide        per partition: the reasons of both, edits, documents that the edits leave empty; a tally
+    judge         per partition: quality, language and evaluation overlap, domain, component, edits, documents that the edits leave empty,
+                  held-out documents with a twin in training; what is still kept of those clusters goes on
+    survive       per partition of cluster ids: survivors by url and exact
+    near          per partition of near ids: survivors by near
+    decide        per partition: the reasons of all three; a tally
     sum           the tallies added up
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -23,11 +27,12 @@ import pyarrow as pa
 
 from pipeline.documents import (
     DOMAINS,
+    EDIT,
     SELECTION,
     TEXT_CLASSES,
     Edit,
     apply_edits,
-    keyed_fraction,
+    document_pieces,
     part_name,
     read_beside,
     read_documents,
@@ -39,11 +44,13 @@ from pipeline.quality import config as quality_config
 from pipeline.quality.thresholds import bounds, keep_all
 from pipeline.select.config import Config
 from pipeline.select.decide import component_of, domain_of, text_class_of
-from pipeline.select.edits import edited_size_bytes, merge_edits
+from pipeline.select.edits import edited_size_bytes, merge_edits, removed_lines
 from pipeline.select.funnel import (
     add_up,
     assert_closed,
     count,
+    count_lines,
+    count_near,
     fraction_that_would_do,
     funnel_of,
     new_tally,
@@ -51,14 +58,15 @@ from pipeline.select.funnel import (
     samples_of,
     trim_samples,
 )
-from pipeline.select.survivors import DROPPED, MEMBERS, Member, drop
+from pipeline.select.near import drop_near, edges_of, shingles_by_group
+from pipeline.select.survivors import MEMBERS, Lost, Member, drop_copies, dropped_table
 from storage.artifact import FileEntry, Manifest, read_entry
 from storage.errors import ConfigError, IntegrityError
 from storage.store import Store
 from storage.tables import ID, parse_table, read_table
 
 NAME = "select"
-VERSION = 1
+VERSION = 2
 __all__ = ["NAME", "VERSION", "Config", "check_config", "render_funnel", "run"]
 
 JUDGED = pa.schema(
@@ -70,7 +78,10 @@ JUDGED = pa.schema(
         pa.field("text_class", pa.string(), nullable=False),
         pa.field("component", pa.string(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
+        pa.field("split_hash", pa.float64(), nullable=False),
         pa.field("text_size_bytes", pa.int64(), nullable=False),
+        pa.field("edited_size_bytes", pa.int64(), nullable=False),
+        pa.field("edits", pa.list_(EDIT), nullable=False),
     ]
 )
 
@@ -118,7 +129,8 @@ def run(
     steps = [
         *ask_steps(store, inputs, "cluster_id"),
         Step("judge", partial(_plan_judge, partitions), partial(_judge, job), final=False),
-        Step("survive", _plan_survive, partial(_survive, job), final=False),
+        Step("survive", partial(_plan_slices, "judge", "members"), partial(_survive, job), final=False),
+        Step("near", partial(_plan_slices, "survive", "near"), partial(_near, job), final=False),
         Step("decide", partial(_plan_decide, partitions), partial(_decide, job)),
         Step("sum", lambda results: [[result.note for result in results["decide"]]], partial(_sum, config)),
     ]
@@ -144,9 +156,9 @@ class Job:
     config: Config
 
     @property
-    def split_key(self) -> str:
-        """The key of the hash by which dedup chose held-out clusters."""
-        return str(self.inputs["clusters"].payload["config"].get("split_key", "held out"))
+    def min_jaccard(self) -> float:
+        """The similarity from which dedup calls two documents near duplicates."""
+        return float(self.inputs["clusters"].payload["config"]["minhash"]["min_jaccard"])
 
 
 def _plan_judge(partitions: int, results: Results) -> list[tuple[int, FileEntry | None]]:
@@ -163,9 +175,13 @@ def _judge(job: Job, group: tuple[int, FileEntry | None], output: Output) -> Non
         output.table(f"judged/{part_name(part, source)}", judged)
         members += more
     members.sort()
-    columns = {name: [member[i] for member in members] for i, name in enumerate(MEMBERS.names)}
-    output.table(f"members/{part_name(part)}", pa.table(columns, schema=MEMBERS))
-    output.note = ranges_by_part([member.cluster_id for member in members], partitions_of(job.inputs))
+    _write_members(output, f"members/{part_name(part)}", members)
+    output.note = {"members": ranges_by_part([member.cluster_id for member in members], partitions_of(job.inputs))}
+
+
+def _write_members(output: Output, name: str, members: Sequence[Member]) -> None:
+    columns = {column: [member[i] for member in members] for i, column in enumerate(MEMBERS.names)}
+    output.table(name, pa.table(columns, schema=MEMBERS))
 
 
 def judge_part(job: Job, source: str, part: int, wanted: frozenset[bytes]) -> tuple[pa.Table, list[Member]]:
@@ -189,15 +205,24 @@ def judge_part(job: Job, source: str, part: int, wanted: frozenset[bytes]) -> tu
         component_of(config.components, domain, source, language, score, row[domain])
         for domain, language, score, row in zip(chosen, languages, scores, rows, strict=True)
     ]
+    edits = _edits(job, source, part, documents["id"], classes, signals["pii"].to_pylist())
+    reasons, twins = _reasons(signals, classes, config), clusters["twin"].to_pylist()
+    sizes = signals["text_size_bytes"].to_pylist()
+    emptied = _emptied(job, source, part, sizes, edits)
+    for i, reason in enumerate(reasons):
+        reasons[i] = reason or ("lines" if i in emptied else "covered" if twins[i] is not None else None)
     columns = {
         "id": documents["id"],
         "cluster_id": clusters["cluster_id"],
-        "reason": pa.array(_reasons(signals, classes, config), pa.string()),
+        "reason": pa.array(reasons, pa.string()),
         "domain": chosen,
         "text_class": classes,
         "component": components,
         "split": clusters["split"],
+        "split_hash": clusters["split_hash"],
         "text_size_bytes": signals["text_size_bytes"],
+        "edited_size_bytes": [edited_size_bytes(size, some) for size, some in zip(sizes, edits, strict=True)],
+        "edits": [[edit._asdict() for edit in some] for some in edits],
     }
     judged = pa.table(columns, schema=JUDGED)
     return judged, _members(judged, clusters, documents["date"], scores, facts.priority, wanted)
@@ -225,28 +250,54 @@ def _members(
     for row, reason, size_bytes, date, score in rows:
         if reason is None and (row["cluster_id"] != row["id"] or row["id"] in wanted):
             ids = (row["cluster_id"], row["id"], row["url_id"], row["exact_id"], row["near_id"])
-            found.append(Member(*ids, date, size_bytes, score, priority))
+            found.append(Member(*ids, row["split"], date, size_bytes, score, priority))
     return found
 
 
-def _plan_survive(results: Results) -> list[tuple[int, tuple[Ids, ...]]]:
+def _plan_slices(step: str, kind: str, results: Results) -> list[tuple[int, tuple[Ids, ...]]]:
+    """A group per partition for which a step left rows in its tables of that kind: where they lie."""
     found = dict[int, list[Ids]]()
-    for result in results["judge"]:
-        for part, start, end in result.note:
-            found.setdefault(part, []).append(Ids(result.entry(f"members/{part_name(result.n)}"), start, end))
+    for result in results[step]:
+        for part, start, end in result.note[kind]:
+            found.setdefault(part, []).append(Ids(next(e for e in result.files if e.name.startswith(f"{kind}/")), start, end))
     return [(part, tuple(slices)) for part, slices in sorted(found.items())]
 
 
+def _read_members(job: Job, root: str, slices: Sequence[Ids]) -> list[Member]:
+    return [Member(**row) for some in slices for row in _slice(job.store, root, some).to_pylist()]
+
+
 def _survive(job: Job, group: tuple[int, tuple[Ids, ...]], output: Output) -> None:
+    """Survivors by URL and text of the clusters of a partition; those that stay go to the partition of their near group."""
     part, slices = group
-    members = [Member(**row) for some in slices for row in _slice(job.store, output.attempt.root, some).to_pylist()]
-    members.sort(key=lambda member: (member.cluster_id, member.id))
-    dropped = dict[bytes, str]()
+    members = sorted(_read_members(job, output.attempt.root, slices))
+    dropped = dict[bytes, Lost]()
     for _, cluster in groupby(members, key=lambda member: member.cluster_id):
-        dropped.update(drop(cluster, job.config.survivors))
-    names = sorted(dropped)
-    output.table(f"dropped/{part_name(part)}", pa.table({"id": names, "reason": [dropped[name] for name in names]}, schema=DROPPED))
-    output.note = ranges_by_part(names, partitions_of(job.inputs))
+        dropped.update(drop_copies(cluster, job.config.survivors))
+    left = sorted((member for member in members if member.id not in dropped), key=lambda member: (member.near_id, member.id))
+    table, names = dropped_table(dropped)
+    output.table(f"lost_copies/{part_name(part)}", table)
+    _write_members(output, f"near/{part_name(part)}", left)
+    partitions = partitions_of(job.inputs)
+    output.note = {"lost_copies": ranges_by_part(names, partitions), "near": ranges_by_part([m.near_id for m in left], partitions)}
+
+
+def _near(job: Job, group: tuple[int, tuple[Ids, ...]], output: Output) -> None:
+    """Survivors by near of the near groups of a partition."""
+    part, slices = group
+    members = dict[bytes, list[Member]]()
+    for member in _read_members(job, output.attempt.root, slices):
+        members.setdefault(member.near_id, []).append(member)
+    clusters, policies = job.inputs["clusters"], job.config.survivors
+    large = max(map(len, members.values())) > policies.max_kept_compared
+    edges = edges_of(job.store, clusters, part) if large else {}
+    wanted = frozenset(member.exact_id for some in members.values() if len(some) > 1 for member in some)
+    dropped = dict[bytes, Lost]()
+    for near_id, sets in shingles_by_group(job.store, clusters, part, wanted):
+        dropped.update(drop_near(members[near_id], sets, edges, policies, job.min_jaccard))
+    table, names = dropped_table(dropped)
+    output.table(f"lost_near/{part_name(part)}", table)
+    output.note = {"lost_near": ranges_by_part(names, partitions_of(job.inputs))}
 
 
 def _slice(store: Store, root: str, rows: Ids) -> pa.Table:
@@ -263,94 +314,99 @@ class DecideGroup:
 
 
 def _plan_decide(partitions: int, results: Results) -> list[DecideGroup]:
-    dropped: list[list[Ids]] = [[] for _ in range(partitions)]
-    for result in results["survive"]:
-        for part, start, end in result.note:
-            dropped[part].append(Ids(result.files[0], start, end))
+    lost: list[list[Ids]] = [[] for _ in range(partitions)]
+    for step, kind in (("survive", "lost_copies"), ("near", "lost_near")):
+        for part, slices in _plan_slices(step, kind, results):
+            lost[part] += slices
     judged = [tuple(entry for entry in result.files if entry.name.startswith("judged/")) for result in results["judge"]]
-    return [DecideGroup(part, judged[part], tuple(dropped[part])) for part in range(partitions)]
+    return [DecideGroup(part, judged[part], tuple(lost[part])) for part in range(partitions)]
 
 
 def _decide(job: Job, group: DecideGroup, output: Output) -> None:
     root, tally = output.attempt.root, new_tally()
-    lost = dict[bytes, str]()
+    lost = dict[bytes, Lost]()
     for some in group.dropped:
-        lost.update((row["id"], row["reason"]) for row in _slice(job.store, root, some).to_pylist())
+        for row in _slice(job.store, root, some).to_pylist():
+            lost[row["id"]] = Lost(row["reason"], row["duplicate_of"], row["similarity"])
     for entry in group.judged:
         source = entry.name.split("/")[1]
-        judged = parse_table(read_entry(job.store, root, entry), entry.name)
-        rows, sizes = _decided_rows(job, source, group.part, judged, lost)
+        judged = parse_table(read_entry(job.store, root, entry), entry.name).to_pylist()
+        rows = [_decided(row, lost.get(row["id"])) for row in judged]
         output.table(part_name(group.part, source), pa.Table.from_pylist(rows, schema=SELECTION))
-        clusters, before = judged["cluster_id"].to_pylist(), judged["text_size_bytes"].to_pylist()
-        for row, cluster_id, size_bytes, edited in zip(rows, clusters, before, sizes, strict=True):
+        for row, before in zip(rows, judged, strict=True):
             count(
                 tally,
                 source=source,
                 name=row["id"],
                 **{key: row[key] for key in ("reason", "domain", "component", "split")},
-                size_bytes=size_bytes,
-                edited_size_bytes=edited,
-                fraction=keyed_fraction(job.split_key, cluster_id),
+                size_bytes=before["text_size_bytes"],
+                edited_size_bytes=before["edited_size_bytes"],
+                fraction=before["split_hash"],
             )
+            if row["reason"] == "near":
+                count_near(tally, row["similarity"])
+        for row, text in _texts_with_removals(job, source, group.part, rows):
+            count_lines(tally, row["text_class"], removed_lines(text, [Edit(**edit) for edit in row["edits"]]))
     assert_closed(tally)
     trim_samples(tally, job.config.samples_per_reason)
     output.note = tally
 
 
-def _decided_rows(job: Job, source: str, part: int, judged: pa.Table, lost: Mapping[bytes, str]) -> tuple[list[dict[str, Any]], list[int]]:
-    """Rows of the selection table, and the bytes of each text after its edits."""
-    rows, sizes = list[dict[str, Any]](), list[int]()
-    edits = _edits(job, source, part, judged)
-    texts = _texts_at_risk(job, source, part, edits)
-    for i, row in enumerate(judged.to_pylist()):
-        reason = row["reason"] or lost.get(row["id"])
-        size = edited_size_bytes(row["text_size_bytes"], edits[i])
-        if reason is None and (size == 0 or (i in texts and not apply_edits(texts[i], edits[i]).strip())):
-            reason = "lines"
-        kept = reason is None
-        rows.append(
-            {
-                "id": row["id"],
-                "keep": kept,
-                "reason": reason,
-                "domain": row["domain"],
-                "text_class": row["text_class"],
-                "component": row["component"] if kept and row["split"] == "train" else None,
-                "split": row["split"],
-                "edits": [edit._asdict() for edit in edits[i]],
-            }
-        )
-        sizes.append(size)
-    return rows, sizes
+def _decided(judged: Mapping[str, Any], lost: Lost | None) -> dict[str, Any]:
+    """A document's row of the selection table."""
+    reason = judged["reason"] or (lost.reason if lost else None)
+    kept = reason is None
+    return {
+        **{name: judged[name] for name in ("id", "domain", "text_class", "split", "edits")},
+        "keep": kept,
+        "reason": reason,
+        "component": judged["component"] if kept and judged["split"] == "train" else None,
+        "duplicate_of": lost.duplicate_of if lost else None,
+        "similarity": lost.similarity if lost else None,
+    }
 
 
-def _edits(job: Job, source: str, part: int, judged: pa.Table) -> list[list[Edit]]:
-    """The merged edits of each document."""
-    clusters, pii = job.inputs["clusters"], job.config.pii
-    spans = read_table(job.store, clusters, f"spans/{part_name(part, source)}")
-    addresses = read_beside(job.store, job.inputs["quality"], source, part, judged["id"], ["pii"])["pii"].to_pylist()
+def _edits(
+    job: Job, source: str, part: int, ids: pa.ChunkedArray, classes: Sequence[str], addresses: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[list[Edit]]:
+    """The merged edits of each document, by its text class."""
+    clusters, pii, name = job.inputs["clusters"], job.config.pii, f"spans/{part_name(part, source)}"
+    spans = read_table(job.store, clusters, name)
     texts = {"email": pii.email, "ipv4": pii.ipv4, "ipv6": pii.ipv6}
-    if not spans["id"].equals(judged["id"]):
-        raise IntegrityError(
-            f"{clusters.root}/spans/{part_name(part, source)}", expected="the ids of the documents, in order", actual="other ids"
-        )
+    if not spans["id"].equals(ids):
+        raise IntegrityError(f"{clusters.root}/{name}", expected="the ids of the documents, in order", actual="other ids")
     merged = list[list[Edit]]()
-    for lines, found, text_class in zip(spans["lines"].to_pylist(), addresses, judged["text_class"].to_pylist(), strict=True):
+    for lines, found, text_class in zip(spans["lines"].to_pylist(), addresses, classes, strict=True):
         if not lines and not found:
             merged.append([])
             continue
+        removed = [(span["start"], span["end"]) for span in lines or []] if text_class in job.config.lines.text_classes else []
         replaced = [Edit(span["start"], span["end"], texts[span["kind"]]) for span in found] if text_class in pii.text_classes else []
-        merged.append(merge_edits([(span["start"], span["end"]) for span in lines or []], replaced))
+        merged.append(merge_edits(removed, replaced))
     return merged
 
 
-def _texts_at_risk(job: Job, source: str, part: int, edits: Sequence[Sequence[Edit]]) -> dict[int, str]:
-    """Texts of the documents that lose something, by row: only they can become empty."""
-    rows = [i for i, some in enumerate(edits) if any(edit.replacement == "" for edit in some)]
-    if not rows:
-        return {}
-    texts = read_documents(job.store, job.inputs[f"documents.{source}"], part, ["text"])["text"].take(pa.array(rows, pa.int64()))
-    return dict(zip(rows, texts.to_pylist(), strict=True))
+def _emptied(job: Job, source: str, part: int, sizes: Sequence[int], edits: Sequence[Sequence[Edit]]) -> set[int]:
+    """Rows of the documents that have no text, or lose all of it: only white space is left."""
+    empty = {i for i, size in enumerate(sizes) if size == 0}
+    at_risk = [i for i, some in enumerate(edits) if any(edit.replacement == "" for edit in some)]
+    texts = _texts(job, source, part, at_risk)
+    return empty | {i for i, text in zip(at_risk, texts, strict=True) if not apply_edits(text, edits[i]).strip()}
+
+
+def _texts_with_removals(job: Job, source: str, part: int, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """The kept rows that lose lines, and their texts."""
+    chosen = [i for i, row in enumerate(rows) if row["keep"] and any(edit["replacement"] == "" for edit in row["edits"])]
+    return zip((rows[i] for i in chosen), _texts(job, source, part, chosen), strict=True)
+
+
+def _texts(job: Job, source: str, part: int, rows: Sequence[int]) -> Iterator[str]:
+    """The texts of those rows of a partition, a piece in memory at a time."""
+    if rows:
+        documents, chosen = job.inputs[f"documents.{source}"], frozenset(rows)
+        wanted = pa.chunked_array([pa.array([i in chosen for i in range(len(read_documents(job.store, documents, part, ["id"])))])])
+        for piece in document_pieces(job.store, documents, part, ["text"], wanted):
+            yield from piece["text"].to_pylist()
 
 
 def _sum(config: Config, tallies: Sequence[Any], output: Output) -> None:

@@ -7,6 +7,7 @@
                           spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan) is a word. Wherever texts are compared: MinHash,
                           Jaccard, n-gram overlap.
 `word_hashes(texts)`      64-bit hashes of `normalized_words` of many texts at once, in numpy: (hashes, offsets per text).
+`has_words(text, n)`      whether there are at least n normalized words.
 `ngram_hashes(...)`       64-bit hashes of their word n-grams; equal n-grams have equal hashes, whichever text they come from.
 
 `word_hash` and `ngram_hash` are the same functions for one word and one n-gram in plain Python: the definition, and the reference in tests.
@@ -21,6 +22,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
@@ -210,6 +212,11 @@ def fold(text: str) -> str:
 def normalized_words(text: str) -> list[str]:
     """Words of the folded text without punctuation; characters of scripts written without spaces are words. See the module's docstring."""
     return _word_pattern().findall(fold(text))
+
+
+def has_words(text: str, n: int) -> bool:
+    """Whether a text has at least `n` normalized words; it is read no further than that."""
+    return n == 0 or next(islice(_word_pattern().finditer(text), n - 1, None), None) is not None
 
 
 def _mix(value: int) -> int:

@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from pipeline.dedup.shuffle import Records, sort_records, starts_of
 
-BAND = np.dtype([("key", "<u8"), ("next", "<u8"), ("hi", "<u8"), ("lo", "<u8")])  # key of a band, key of the next band, document
+# key of a band, key of the next band, document, whether its text is held out
+BAND = np.dtype([("key", "<u8"), ("next", "<u8"), ("hi", "<u8"), ("lo", "<u8"), ("held_out", "u1")])
 
 
 def bucket_pairs(bands: Records, full_bucket: int) -> tuple[Records, Records, int]:

@@ -14,19 +14,26 @@ from pipeline.dedup.shuffle import U64, Records, records, unique_records
 EDGE = np.dtype(
     [("hi", "<u8"), ("lo", "<u8"), ("to_hi", "<u8"), ("to_lo", "<u8")]
 )  # two documents; in a group: a member and its smallest id
+NEAR_EDGE = np.dtype([*EDGE.descr, ("held_out", "u1"), ("to_held_out", "u1")])  # two near duplicates, and which of them are held out
 COMPONENT = np.dtype(
-    [("hi", "<u8"), ("lo", "<u8"), ("cluster_hi", "<u8"), ("cluster_lo", "<u8"), ("near_hi", "<u8"), ("near_lo", "<u8")]
-)  # a document, its cluster_id, its near_id
+    [
+        *[
+            (name, "<u8") for name in ("hi", "lo", "cluster_hi", "cluster_lo", "near_hi", "near_lo")
+        ],  # a document, its cluster_id and near_id
+        ("has_near", "u1"),  # whether it is an end of a near edge
+        ("near_training", "u1"),  # whether its text is held out and has a near edge to one that is not
+    ]
+)
 _ID = np.dtype([("hi", "<u8"), ("lo", "<u8")])
 
 
 def components(exact: Records, url: Records, near: Records) -> Records:
     """The component of every document that has an edge: dtype COMPONENT, sorted by id.
 
-    `near_*` is the smallest id over exact and near edges, `cluster_*` over all three kinds. Edges are of dtype EDGE, in any order and
-    direction.
+    `near_*` is the smallest id over exact and near edges, `cluster_*` over all three kinds. `exact` and `url` are of dtype EDGE; `near`, of
+    NEAR_EDGE, joins smallest members of exact groups. Edges come in any order; an exact one goes from a member to the smallest.
     """
-    edges = np.concatenate((exact, near, url))
+    edges = np.concatenate((exact, plain_edges(near), url))
     ends = np.concatenate((records(_ID, hi=edges["hi"], lo=edges["lo"]), records(_ID, hi=edges["to_hi"], lo=edges["to_lo"])))
     nodes = unique_records(ends, "hi", "lo")
     where = positions(nodes["hi"], nodes["lo"], ends["hi"], ends["lo"])
@@ -34,6 +41,14 @@ def components(exact: Records, url: Records, near: Records) -> Records:
     near_edges = len(exact) + len(near)
     near_root = _smallest(len(nodes), tail[:near_edges], head[:near_edges])
     cluster_root = _smallest(len(nodes), tail, head)
+    has_near, near_training = np.zeros(len(nodes), np.uint8), np.zeros(len(nodes), np.uint8)
+    for ends_of_near, here, there in (
+        (tail[len(exact) : near_edges], near["held_out"], near["to_held_out"]),
+        (head[len(exact) : near_edges], near["to_held_out"], near["held_out"]),
+    ):
+        has_near[ends_of_near] = 1
+        near_training[ends_of_near[(here == 1) & (there == 0)]] = 1
+    near_training[tail[: len(exact)]] = near_training[head[: len(exact)]]  # copies of one text are on one side
     return records(
         COMPONENT,
         hi=nodes["hi"],
@@ -42,7 +57,14 @@ def components(exact: Records, url: Records, near: Records) -> Records:
         cluster_lo=nodes["lo"][cluster_root],
         near_hi=nodes["hi"][near_root],
         near_lo=nodes["lo"][near_root],
+        has_near=has_near,
+        near_training=near_training,
     )
+
+
+def plain_edges(near: Records) -> Records:
+    """Edges of dtype NEAR_EDGE as EDGE."""
+    return records(EDGE, **{name: near[name] for name in ("hi", "lo", "to_hi", "to_lo")})
 
 
 def _smallest(nodes: int, tail: npt.NDArray[np.int64], head: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

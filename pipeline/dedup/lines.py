@@ -1,12 +1,13 @@
 """Repeated lines: counted once per cluster in buckets of documents of one language, and marked as spans. RULE 15.
 
 A line is what stands between two line feeds; it counts without white space at its ends and with runs of white space inside as one
-space, case and punctuation kept. Blank lines and lines shorter than `min_characters` never count and never go. A line that occurs in
-more than `max_occurrences` clusters of any one bucket is removed everywhere: in every bucket, of whatever language, in every cluster
-member and position.
+space, case and punctuation kept. Lines of fewer than `min_words` words never count and never go: a `}`, a `Proof.` or a `Yes` stands in
+many texts that have nothing else in common. (A character of a script written without spaces is a word; see pipeline/words.py.) A line that
+occurs in more than `max_occurrences` clusters of any one bucket is marked everywhere: in every bucket, of whatever language, in every
+cluster member and position. select applies the marks, by text class.
 
 Source: Llama 3 (2024), section 3.1.1, "lines that appeared more than 6 times in each bucket of 30M documents". Deviation: occurrences are
-clusters, so that copies of one page do not condemn all its lines; the bucket of a document follows from its id.
+clusters, so that copies of one page do not condemn all its lines; the bucket of a document follows from its id; short lines stay.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pydantic import Field
 
 from pipeline.dedup.shuffle import U64, Records, sort_records, starts_of
 from pipeline.documents import keyed_fraction
+from pipeline.words import has_words
 from storage.strict import Strict
 
 LINE = np.dtype([("key", "<u8"), ("bucket", "<u8"), ("cluster", "<u8")])  # line, bucket, half of the cluster's id
@@ -30,13 +32,13 @@ class LinesConfig(Strict):
 
     max_occurrences: int = Field(6, ge=1, description="clusters of one bucket that may have a line; with one more it is removed")
     bucket_documents: int = Field(30_000_000, ge=1, description="documents of one language in a bucket, about")
-    min_characters: int = Field(1, ge=1, description="shorter lines are never removed, Unicode characters without white space at the ends")
+    min_words: int = Field(3, ge=1, description="lines of fewer words neither count nor go")
 
 
 def line_keys(text: str, config: LinesConfig) -> list[int | None]:
     """A 64-bit key of each line of a text, in the order of `text.split("\\n")`; None for lines that never count."""
     folded = [" ".join(line.split()) for line in text.split("\n")]
-    return [_key(line) if len(line) >= config.min_characters else None for line in folded]
+    return [_key(line) if has_words(line, config.min_words) else None for line in folded]
 
 
 def _key(line: str) -> int:

@@ -141,20 +141,19 @@ def jaccard(a: U64, b: U64) -> float:
     return common / union if union else 1.0
 
 
-def similar(a: U64, others: Sequence[U64], min_jaccard: float) -> npt.NDArray[np.bool_]:
-    """Which of `others` have a Jaccard similarity with `a` of at least `min_jaccard`; sets sorted, distinct and not empty. bool [others].
+def similarities(a: U64, others: Sequence[U64], min_jaccard: float) -> npt.NDArray[np.float64]:
+    """Jaccard similarity of `a` with each of `others`, exact where it is at least `min_jaccard`, else exact or 0. float64 [others].
 
-    Sets whose sizes alone rule it out (J <= smaller / larger) are not looked at.
+    Sets are sorted, distinct and not empty. Those whose sizes alone rule it out (J <= smaller / larger) are not looked at.
     """
     sizes = np.fromiter(map(len, others), np.int64, len(others))
-    possible = np.minimum(sizes, len(a)) >= min_jaccard * np.maximum(sizes, len(a))
+    possible = np.minimum(sizes, len(a)) / np.maximum(sizes, len(a)) >= min_jaccard
     chosen = np.flatnonzero(possible)
-    result = np.zeros(len(others), np.bool_)
+    result = np.zeros(len(others), np.float64)
     if len(chosen):
         joined = np.concatenate([others[i] for i in chosen.tolist()])
         place = np.minimum(np.searchsorted(a, joined), len(a) - 1)
         starts = np.concatenate(([0], np.cumsum(sizes[chosen])[:-1]))
         common = np.add.reduceat((a[place] == joined).astype(np.int64), starts)
-        # The same division as `jaccard`, so that the threshold falls the same way in both.
-        result[chosen] = common / (len(a) + sizes[chosen] - common) >= min_jaccard
+        result[chosen] = common / (len(a) + sizes[chosen] - common)  # the same division as in `jaccard`
     return result

@@ -18,8 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.dedup.candidates import BAND, bucket_pairs
-from pipeline.dedup.clusters import EDGE, lookup
-from pipeline.dedup.minhash import MinHashConfig, band_keys, shingle_sets, signatures, similar
+from pipeline.dedup.clusters import EDGE, NEAR_EDGE, lookup
+from pipeline.dedup.exact import split_hash, text_key
+from pipeline.dedup.minhash import U32, MinHashConfig, band_keys, shingle_sets, signatures, similarities
 from pipeline.dedup.shuffle import (
     U64,
     Records,
@@ -51,6 +52,8 @@ class Near:
     sources: Mapping[str, Manifest]
     config: MinHashConfig
     partitions: int
+    split_key: str
+    held_out_fraction: float
 
 
 def bands(near: Near, group: tuple[int, tuple[Sections, ...]], output: Output) -> None:
@@ -62,22 +65,30 @@ def bands(near: Near, group: tuple[int, tuple[Sections, ...]], output: Output) -
         high, low = split_ids(read_documents(near.store, documents, part, ["id"]).column("id"))
         is_first = lookup(members["hi"], members["lo"], high, low) < 0
         first, texts = np.flatnonzero(is_first), _texts(near, documents, part, is_first)
-        signature, filled = map(np.concatenate, zip(*(signatures(some, near.config) for some in texts), strict=True))
+        signature, filled, held_out = map(np.concatenate, zip(*(_sketches(near, some) for some in texts), strict=True))
         keys = band_keys(signature[filled], near.config)
         documents_of = np.repeat(first[filled], near.config.bands)
         follows = np.roll(keys, -1, axis=1)
-        found.append(records(BAND, key=keys.ravel(), next=follows.ravel(), hi=high[documents_of], lo=low[documents_of]))
+        sides = np.repeat(held_out[filled], near.config.bands)
+        found.append(records(BAND, key=keys.ravel(), next=follows.ravel(), hi=high[documents_of], lo=low[documents_of], held_out=sides))
         output.counts["minhash_documents"] += int(filled.sum())
         output.counts["minhash_without_words"] += int(len(first) - filled.sum())
     table_of_bands = np.concatenate(found)
     write_records(output, "bands", part, table_of_bands, key_section(table_of_bands["key"], near.partitions), near.partitions)
 
 
+def _sketches(near: Near, texts: list[str]) -> tuple[U32, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Signatures of texts, which of them have one, and which are held out."""
+    sides = [split_hash(text_key(text), near.split_key) < near.held_out_fraction for text in texts]
+    return *signatures(texts, near.config), np.array(sides, np.bool_)
+
+
 def candidates(near: Near, group: tuple[int, tuple[Sections, ...]], output: Output) -> None:
     """Pairs of documents that share a bucket of key partition `group[0]`, and who has to send shingles where."""
     part, files = group
     first, second, too_large = bucket_pairs(read_records(near.store, files, part, BAND), near.config.full_bucket)
-    pairs = records(EDGE, hi=first["hi"], lo=first["lo"], to_hi=second["hi"], to_lo=second["lo"])
+    sides = {"held_out": first["held_out"], "to_held_out": second["held_out"]}
+    pairs = records(NEAR_EDGE, hi=first["hi"], lo=first["lo"], to_hi=second["hi"], to_lo=second["lo"], **sides)
     pairs = unique_records(pairs, "hi", "lo", "to_hi", "to_lo")
     home = key_section(pairs["hi"], near.partitions)
     requests = np.concatenate(
@@ -93,7 +104,7 @@ def send_shingles(near: Near, group: tuple[int, tuple[Sections, ...]], output: O
     """Shingle sets of the requested documents of partition `group[0]`, a section for each home that asked."""
     part, files = group
     requests = unique_records(read_records(near.store, files, part, REQUEST), "home", "hi", "lo")
-    high, low, sets = _shingles_of(near, part, requests)
+    high, low, sets = shingle_sets_of(near, part, requests)
     order = lookup(high, low, requests["hi"], requests["lo"])
     assert (order >= 0).all(), "a pair names a document that its partition does not hold"
     limits = np.searchsorted(requests["home"], np.arange(near.partitions + 1))
@@ -101,8 +112,8 @@ def send_shingles(near: Near, group: tuple[int, tuple[Sections, ...]], output: O
     write_sections(output, "shingles", part, sections)
 
 
-def _shingles_of(near: Near, part: int, requests: Records) -> tuple[U64, U64, list[U64]]:
-    """Requested ids of partition `part`, sorted, and their shingle sets."""
+def shingle_sets_of(near: Near, part: int, requests: Records) -> tuple[U64, U64, list[U64]]:
+    """The ids (`hi`, `lo`) of `requests`, all of partition `part`, sorted, and their shingle sets."""
     wanted = unique_records(requests, "hi", "lo")
     found: list[tuple[int, int, U64]] = []
     for documents in near.sources.values():
@@ -144,7 +155,7 @@ def verify(near: Near, group: tuple[int, tuple[Sections, ...], tuple[Sections, .
     """Edges between the pairs whose home is partition `group[0]`, of exact Jaccard >= `min_jaccard`; `group[1]` pairs, `group[2]`
     shingles."""
     home, pair_files, shingle_files = group
-    pairs = unique_records(read_records(near.store, pair_files, home, EDGE), "hi", "lo", "to_hi", "to_lo")
+    pairs = unique_records(read_records(near.store, pair_files, home, NEAR_EDGE), "hi", "lo", "to_hi", "to_lo")
     kept = np.zeros(len(pairs), np.bool_)
     high, low, sets = _unpack(read_section(near.store, shingle_files[home], home))
     hub = lookup(high, low, pairs["hi"], pairs["lo"])
@@ -156,7 +167,8 @@ def verify(near: Near, group: tuple[int, tuple[Sections, ...], tuple[Sections, .
         starts = np.flatnonzero(starts_of(pairs[rows], "hi", "lo"))
         for start, end in zip(starts.tolist(), [*starts.tolist()[1:], len(rows)], strict=True):
             others = [to_sets[i] for i in partner[start:end].tolist()]
-            kept[rows[start:end]] = similar(sets[int(hub[rows[start]])], others, near.config.min_jaccard)
+            least = near.config.min_jaccard
+            kept[rows[start:end]] = similarities(sets[int(hub[rows[start]])], others, least) >= least
     write_sections(output, "near_edges", home, [[pairs[kept].tobytes()]])
     output.counts["near_candidates"] += len(pairs)
     output.counts["near_verified"] += int(kept.sum())

@@ -1,14 +1,17 @@
 """dedup: which documents are the same page, the same text, nearly the same text; what is held out; which lines repeat. RULES 13 to 15, 19.
 
 Writes beside the documents of every source, one row per document in their order:
-    <source>/part-%05d.parquet         schema CLUSTERS: cluster_id, exact_id, url_id, near_id, split
+    <source>/part-%05d.parquet         schema CLUSTERS: cluster_id, exact_id, url_id, near_id, split, split_hash, twin
     spans/<source>/part-%05d.parquet   schema LINE_SPANS: byte spans of repeated lines; empty where line deduplication is off
+and, in partitions of near_id, `near/sets` and `near/edges`: shingles and verified edges of near duplicates (near_sets.py).
 
-It decides nothing: every document is in both tables, and select chooses survivors by policy. Steps, with files between them:
+It decides nothing: every document is in both tables, and select chooses survivors by policy. What is held out follows from each text alone
+(RULE 13), so a near duplicate may be on the other side: `twin` says so. Steps, with files between them:
 
     keys → groups                               exact texts and normalised URLs, grouped in partitions of their keys
     bands → candidates → shingles → verify      near duplicates (near.py)
     components → clusters                       connected components over all edges; the clusters table
+    near_sets → near_groups                     shingles and edges by near_id
     line_counts → frequent_lines → spans        repeated lines (lines.py), once per cluster
 
 There are as many partitions of keys as of documents, so memory is bounded by a partition; `components` alone sees all edges (clusters.py).
@@ -24,20 +27,24 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from pipeline.dedup.clusters import COMPONENT, EDGE, components, lookup
-from pipeline.dedup.exact import text_key
+from pipeline.dedup.clusters import COMPONENT, EDGE, NEAR_EDGE, components, lookup
+from pipeline.dedup.exact import split_hash, text_key
 from pipeline.dedup.lines import LINE, LinesConfig, bucket_of, frequent, line_keys, spans
 from pipeline.dedup.minhash import MinHashConfig
 from pipeline.dedup.near import Near, bands, candidates, send_shingles, verify
+from pipeline.dedup.near_sets import group_sets, send_sets, write_grouped_edges
 from pipeline.dedup.shuffle import (
+    U64,
     Records,
     Sections,
     join_ids,
     key_section,
     read_records,
+    read_section,
     records,
     sections_of,
     sort_records,
@@ -46,9 +53,10 @@ from pipeline.dedup.shuffle import (
     starts_of,
     unique_records,
     write_records,
+    write_sections,
 )
 from pipeline.dedup.url import UrlConfig, url_key
-from pipeline.documents import CLUSTERS, LINE_SPANS, keyed_fraction, part_name, parts_of, read_documents, sources_of, texts_of
+from pipeline.documents import CLUSTERS, LINE_SPANS, part_name, parts_of, read_documents, sources_of, texts_of
 from pipeline.partitions import GroupResult, Output, Results, RunGroups, Step, map_groups, run_stage
 from storage.artifact import FileEntry, Manifest, read_entry
 from storage.errors import ConfigError
@@ -57,9 +65,11 @@ from storage.strict import Strict
 from storage.tables import parse_table
 
 NAME = "dedup"
-VERSION = 2
+VERSION = 3
 
 KEY = np.dtype([("key_hi", "<u8"), ("key_lo", "<u8"), ("hi", "<u8"), ("lo", "<u8")])  # hash of a text or URL, document
+URL_KEY = np.dtype([*KEY.descr, ("held_out", "u1")])  # and whether the document's text is held out
+URL_EDGE = np.dtype([*EDGE.descr, ("with_training", "u1")])  # whether a document with that URL is not held out
 FREQUENT = np.dtype([("key", "<u8")])  # key of a line
 COUNTED = np.dtype([*LINE.descr, ("part", "<u8")])  # a line and the partition that has it
 
@@ -72,10 +82,12 @@ class Config(Strict):
     url: UrlConfig = Field(default_factory=UrlConfig, description="normalisation of URLs")
     minhash: MinHashConfig = Field(default_factory=MinHashConfig, description="near duplicates")
     lines: LinesConfig = Field(default_factory=LinesConfig, description="repeated lines")
-    held_out_fraction: float = Field(ge=0, lt=1, description="fraction of clusters that is held out for evaluation")
-    split_key: str = Field(
-        "held out", min_length=1, description="key of the hash that chooses held-out clusters; another key, another choice"
-    )
+    held_out_fraction: float = Field(ge=0, lt=1, description="fraction of texts that is held out for evaluation")
+    split_key: str = Field("held out", min_length=1, description="key of the hash that chooses held-out texts; another key, another choice")
+
+
+# A partition, and the files of exact edges, URL edges, components and split hashes.
+ClustersGroup = tuple[int, tuple[Sections, ...], tuple[Sections, ...], tuple[Sections, ...], tuple[Sections, ...]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,8 @@ class Job:
     @property
     def near(self) -> Near:
         """The part that the near-duplicate search needs."""
-        return Near(self.store, self.sources, self.config.minhash, self.partitions)
+        config = self.config
+        return Near(self.store, self.sources, config.minhash, self.partitions, config.split_key, config.held_out_fraction)
 
 
 def run(
@@ -141,7 +154,13 @@ def _steps(job: Job) -> list[Step]:
         Step("shingles", each(("candidates", "requests")), partial(send_shingles, near), final=False),
         Step("verify", each(("candidates", "pairs"), ("shingles", "shingles")), partial(verify, near), final=False),
         Step("components", _plan_components, partial(_components, job), final=False),
-        Step("clusters", each(("groups", "exact_edges"), ("groups", "url_edges"), ("components", "components")), partial(_clusters, job)),
+        Step(
+            "clusters",
+            each(("groups", "exact_edges"), ("groups", "url_edges"), ("components", "components"), ("keys", "split_hashes")),
+            partial(_clusters, job),
+        ),
+        Step("near_sets", each(("components", "components")), partial(send_sets, near), final=False),
+        Step("near_groups", each(("near_sets", "near_sets"), ("components", "near_edges_grouped")), partial(group_sets, near)),
         Step("line_counts", partial(_plan_line_counts, job), partial(_line_counts, job), final=False),
         Step("frequent_lines", each(("line_counts", "lines")), partial(_frequent_lines, job), final=False),
         Step("spans", each(("frequent_lines", "frequent")), partial(_spans, job)),
@@ -150,28 +169,33 @@ def _steps(job: Job) -> list[Step]:
 
 def _keys(job: Job, part: int, output: Output) -> None:
     """Hashes of the texts and URLs of one partition, sent to partitions of keys; how many documents of each language may lose lines."""
-    exact, url, languages = [np.empty(0, KEY)], [np.empty(0, KEY)], Counter[str]()
+    exact, url, languages = [np.empty(0, KEY)], [np.empty(0, URL_KEY)], Counter[str]()
+    places = [np.empty(0, np.float64)]
     for name, documents in job.sources.items():
         table = read_documents(job.store, documents, part, ["id", "url", "language"])
         high, low = split_ids(table.column("id"))
-        exact.append(_key_records([text_key(text) for text in texts_of(job.store, documents, part)], high, low))
+        text_keys = [text_key(text) for text in texts_of(job.store, documents, part)]
+        places.append(np.array([split_hash(key, job.config.split_key) for key in text_keys], np.float64))
+        exact.append(records(KEY, **_key_fields(text_keys, high, low)))
         if job.config.url_dedup[name]:
             keys = [None if value is None else url_key(value, job.config.url) for value in table.column("url").to_pylist()]
             rows = np.array([i for i, key in enumerate(keys) if key is not None], np.int64)
-            url.append(_key_records([key for key in keys if key is not None], high[rows], low[rows]))
+            held_out = places[-1][rows] < job.config.held_out_fraction
+            url.append(records(URL_KEY, **_key_fields([key for key in keys if key is not None], high[rows], low[rows]), held_out=held_out))
         if job.config.line_dedup[name]:
             languages.update(table.column("language").to_pylist())
         output.counts["documents"] += len(high)
     for kind, found in (("exact", exact), ("url", url)):
         joined = np.concatenate(found)
         write_records(output, f"{kind}_keys", part, joined, key_section(joined["key_hi"], job.partitions), job.partitions)
+    write_sections(output, "split_hashes", part, [[np.concatenate(places).astype("<f8").tobytes()]])
     output.counts["documents_with_url"] += sum(map(len, url))
     output.note = {**output.note, "languages": dict(sorted(languages.items()))}
 
 
-def _key_records(keys: Sequence[bytes], high: Any, low: Any) -> Records:
+def _key_fields(keys: Sequence[bytes], high: U64, low: U64) -> dict[str, U64]:
     key_high, key_low = split_bytes(b"".join(keys))
-    return records(KEY, key_hi=key_high, key_lo=key_low, hi=high, lo=low)
+    return {"key_hi": key_high, "key_lo": key_low, "hi": high, "lo": low}
 
 
 def _groups(job: Job, group: tuple[int, tuple[Sections, ...], tuple[Sections, ...]], output: Output) -> None:
@@ -181,11 +205,16 @@ def _groups(job: Job, group: tuple[int, tuple[Sections, ...], tuple[Sections, ..
     """
     part = group[0]
     for kind, files in zip(("exact", "url"), group[1:], strict=True):
-        ordered = sort_records(read_records(job.store, files, part, KEY), "key_hi", "key_lo", "hi", "lo")
+        ordered = sort_records(read_records(job.store, files, part, URL_KEY if kind == "url" else KEY), "key_hi", "key_lo", "hi", "lo")
         starts = starts_of(ordered, "key_hi", "key_lo")
-        smallest = ordered[np.flatnonzero(starts)[np.cumsum(starts) - 1]]
-        edges = records(EDGE, hi=ordered["hi"], lo=ordered["lo"], to_hi=smallest["hi"], to_lo=smallest["lo"])
-        edges = edges if kind == "url" else edges[~starts]
+        number = np.cumsum(starts) - 1  # of the group
+        smallest = ordered[np.flatnonzero(starts)[number]]
+        ends = {"hi": ordered["hi"], "lo": ordered["lo"], "to_hi": smallest["hi"], "to_lo": smallest["lo"]}
+        if kind == "url":
+            trains = np.bincount(number, weights=ordered["held_out"] == 0) > 0 if len(number) else np.empty(0, np.bool_)
+            edges = records(URL_EDGE, **ends, with_training=trains[number])
+        else:
+            edges = records(EDGE, **ends)[~starts]
         write_records(output, f"{kind}_edges", part, edges, key_section(edges["hi"], job.partitions), job.partitions)
 
 
@@ -202,31 +231,39 @@ def _plan_components(results: Results) -> list[Any]:
 def _components(job: Job, group: tuple[tuple[Sections, ...], ...], output: Output) -> None:
     """All edges in one place; the component of each document that has an edge goes to the document's partition."""
     exact, url, near = (
-        np.concatenate([np.empty(0, EDGE), *(read_records(job.store, [file], k, EDGE) for file in files for k in range(file.sections))])
-        for files in group
+        np.concatenate([np.empty(0, dtype), *(read_records(job.store, [file], k, dtype) for file in files for k in range(file.sections))])
+        for files, dtype in zip(group, (EDGE, URL_EDGE, NEAR_EDGE), strict=True)
     )
     url = url[(url["hi"] != url["to_hi"]) | (url["lo"] != url["to_lo"])]
-    found = components(exact, url, near)
+    found = components(exact, records(EDGE, **{name: url[name] for name in EDGE.fields or ()}), near)
     write_records(output, "components", 0, found, key_section(found["hi"], job.partitions), job.partitions)
+    write_grouped_edges(output, near, found, job.partitions)
 
 
-def _clusters(job: Job, group: tuple[int, tuple[Sections, ...], tuple[Sections, ...], tuple[Sections, ...]], output: Output) -> None:
+def _clusters(job: Job, group: ClustersGroup, output: Output) -> None:
     """The clusters table of one partition, for every source; each document is counted once, as the first kind of duplicate that it is."""
-    part, exact_files, url_files, component_files = group
-    exact, url = (sort_records(read_records(job.store, files, part, EDGE), "hi", "lo") for files in (exact_files, url_files))
+    part, exact_files, url_files, component_files, split_files = group
+    exact = sort_records(read_records(job.store, exact_files, part, EDGE), "hi", "lo")
+    url = sort_records(read_records(job.store, url_files, part, URL_EDGE), "hi", "lo")
     found = sort_records(read_records(job.store, component_files, part, COMPONENT), "hi", "lo")
+    places, row = np.frombuffer(read_section(job.store, split_files[part], 0), "<f8"), 0
     for name, documents in job.sources.items():
         table = read_documents(job.store, documents, part, ["id"])
         high, low = split_ids(table.column("id"))
+        place, row = places[row : row + len(high)], row + len(high)
+        held_out = place < job.config.held_out_fraction
         exact_id, is_exact = _replace(exact, "to", high, low)
         url_id, has_url = _replace(url, "to", high, low)
         near_id, _ = _replace(found, "near", high, low)
         cluster_id, _ = _replace(found, "cluster", high, low)
-        splits = [_split(value.as_py(), job.config) for value in cluster_id]
+        twin = np.where(held_out & _flag(url, "with_training", high, low), "url", "")
+        twin = np.where(held_out & _flag(found, "near_training", high, low) & (twin == ""), "near", twin)
         urls = pa.array(
             [value if known else None for value, known in zip(url_id.to_pylist(), has_url.tolist(), strict=True)], pa.binary(16)
         )
-        columns = [table.column("id"), cluster_id, exact_id, urls, near_id, pa.array(splits, pa.string())]
+        splits = pa.array(np.where(held_out, "held_out", "train").tolist(), pa.string())
+        twins = pa.array([value or None for value in twin.tolist()], pa.string())
+        columns = [table.column("id"), cluster_id, exact_id, urls, near_id, splits, place, twins]
         output.table(part_name(part, name), pa.table(columns, schema=CLUSTERS))
         ids = np.stack((high, low))
         near_differs = (np.stack(split_ids(pa.chunked_array([near_id]))) != ids).any(axis=0) & ~is_exact
@@ -235,7 +272,8 @@ def _clusters(job: Job, group: tuple[int, tuple[Sections, ...], tuple[Sections, 
         output.counts["near_duplicates"] += int(near_differs.sum())
         output.counts["url_duplicates"] += int(cluster_differs.sum())
         output.counts["clusters"] += int((~is_exact & ~near_differs & ~cluster_differs).sum())
-        output.counts["held_out_documents"] += splits.count("held_out")
+        output.counts["held_out_documents"] += int(held_out.sum())
+        output.counts["held_out_twins"] += int((twin != "").sum())
 
 
 def _replace(found: Records, field: str, high: Any, low: Any) -> tuple[pa.Array, Any]:
@@ -247,8 +285,12 @@ def _replace(found: Records, field: str, high: Any, low: Any) -> tuple[pa.Array,
     return join_ids(new_high, new_low), listed
 
 
-def _split(cluster_id: bytes, config: Config) -> str:
-    return "held_out" if keyed_fraction(config.split_key, cluster_id) < config.held_out_fraction else "train"
+def _flag(found: Records, field: str, high: U64, low: U64) -> npt.NDArray[np.bool_]:
+    """The flag that `found` (sorted by id) gives each id; False where it does not list it."""
+    where = lookup(found["hi"], found["lo"], high, low)
+    flags = np.zeros(len(high), np.bool_)
+    flags[where >= 0] = found[field][where[where >= 0]] == 1
+    return flags
 
 
 def _plan_line_counts(job: Job, results: Results) -> list[Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from pipeline.domains.config import Domain
 from pipeline.quality.thresholds import Thresholds
-from storage.strict import Strict
+from storage.strict import LATER, Strict
 
 Policy = Literal["newest", "longest", "best_quality", "preferred_source"]
 TextClass = Literal["web", "general", "math", "code", "multilingual"]
@@ -38,6 +38,9 @@ class Survivors(Strict):
     url: Policy = Field("newest", description="Llama 3 keeps the newest page of a URL")
     exact: Policy = Field("newest")
     near: Policy = Field("longest")
+    max_kept_compared: Annotated[int, LATER] = Field(
+        1000, ge=1, description="once more than that stay of one near group, the rest is compared by verified edges alone"
+    )
 
 
 class Component(Strict):
@@ -62,6 +65,12 @@ class PiiReplacements(Strict):
     )
 
 
+class LineRemoval(Strict):
+    """Where repeated lines are removed. In code and mathematics a line that many texts share is seldom boilerplate (RULE 15)."""
+
+    text_classes: tuple[TextClass, ...] = Field(("web", "general", "multilingual"), description="classes whose lines are removed; () = off")
+
+
 class Config(Strict):
     """Configuration of the stage `select`."""
 
@@ -72,6 +81,7 @@ class Config(Strict):
     primary_language: str = Field("en", description="ISO code; other languages are multilingual (RULE 17)")
     min_foreign_language_probability: float = Field(0.65, ge=0, le=1, description="above it a document in another language is multilingual")
     min_code_probability: float = Field(0.5, ge=0, le=1, description="the classifier's choice `code` counts from here")
+    lines: Annotated[LineRemoval, LATER] = Field(default_factory=LineRemoval)
     pii: PiiReplacements = Field(default_factory=PiiReplacements)
     min_held_out_size_bytes: dict[Domain, int] = Field({}, description="kept held-out bytes that a domain must have (RULE 13)")
     samples_per_reason: int = Field(3, ge=0, description="documents per source and reason named in samples.json, by keyed hash")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pipeline.documents import Edit
 
@@ -50,6 +50,13 @@ def subtract(span: tuple[int, int], taken: Iterable[tuple[int, int]]) -> list[tu
     if position < end:
         pieces.append((position, end))
     return pieces
+
+
+def removed_lines(text: str, edits: Sequence[Edit]) -> set[str]:
+    """The different lines that removals take out of a text, without white space at their ends and doubled inside; blank ones are none."""
+    data = text.encode()
+    taken = (data[edit.start : edit.end].decode() for edit in edits if edit.replacement == "")
+    return {folded for some in taken for line in some.split("\n") if (folded := " ".join(line.split()))}
 
 
 def edited_size_bytes(size_bytes: int, edits: Iterable[Edit]) -> int:

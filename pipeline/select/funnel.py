@@ -7,7 +7,7 @@ and in bytes.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -18,12 +18,15 @@ from pipeline.documents import keyed_fraction
 DEFAULT_TOKENS_PER_BYTE = 0.25
 WARNING_SHARE = 0.5
 HISTOGRAM_STEPS = 1000
+LINES_SHOWN = 20  # of those removed, per text class
+LINE_CHARACTERS = 160  # of a line that is shown
+SUMMED = ("sources", "domains", "components", "held_out_steps", "near", "lines", "line_documents")
 Tally = dict[str, Any]
 
 
 def new_tally() -> Tally:
     """Nothing yet. Cells are {documents, size_bytes}; size_bytes of kept text are before edits, edited_size_bytes after."""
-    return {"sources": {}, "domains": {}, "components": {}, "held_out_steps": {}, "samples": {}}
+    return {part: {} for part in (*SUMMED, "samples")}
 
 
 def count(
@@ -39,7 +42,7 @@ def count(
     edited_size_bytes: int,
     fraction: float,
 ) -> None:
-    """Add one document. `fraction` is where the hash that chose the split put its cluster."""
+    """Add one document. `fraction` is where the hash that chose the split put its text."""
     row = tally["sources"].setdefault(source, {"in": _cell(), "kept": _cell(), "dropped": {}})
     _add(row["in"], size_bytes)
     tally["samples"].setdefault(source, {}).setdefault(reason or "kept", []).append([keyed_fraction("samples", name), name.hex()])
@@ -57,6 +60,21 @@ def count(
         _add(cell, edited_size_bytes)
 
 
+def count_near(tally: Tally, similarity: float | None) -> None:
+    """Add a document that went as a near duplicate, by its similarity with the one that stays, in steps of 0.05."""
+    step = "by a verified edge alone" if similarity is None else f"{int(similarity * 20 + 1e-6) / 20:.2f}"
+    tally["near"][step] = tally["near"].get(step, 0) + 1
+
+
+def count_lines(tally: Tally, text_class: str, lines: Collection[str]) -> None:
+    """Add a kept document and the different lines that it loses."""
+    tally["line_documents"][text_class] = tally["line_documents"].get(text_class, 0) + bool(lines)
+    counted = tally["lines"].setdefault(text_class, {})
+    for line in lines:
+        shown = line if len(line) <= LINE_CHARACTERS else line[: LINE_CHARACTERS - 1] + "…"
+        counted[shown] = counted.get(shown, 0) + 1
+
+
 def _cell() -> dict[str, Any]:
     return {"documents": 0, "size_bytes": 0}
 
@@ -67,7 +85,13 @@ def _add(cell: dict[str, Any], size_bytes: int) -> None:
 
 
 def trim_samples(tally: Tally, samples: int) -> None:
-    """Keep of each source and reason the `samples` documents that come first by keyed hash."""
+    """Keep of each source and reason the `samples` documents that come first by keyed hash, and of each text class some removed lines.
+
+    Lines are chosen by a hash of the line, so that the counts of those that stay add up over partitions.
+    """
+    for text_class, lines in tally["lines"].items():
+        chosen = heapq.nsmallest(LINES_SHOWN, lines, key=lambda line: (keyed_fraction("removed lines", line.encode()), line))
+        tally["lines"][text_class] = {line: lines[line] for line in chosen}
     for rows in tally["samples"].values():
         for reason, found in rows.items():
             rows[reason] = heapq.nsmallest(samples, found)
@@ -77,7 +101,7 @@ def add_up(tallies: Iterable[Tally], samples: int) -> Tally:
     """The sum of tallies."""
     total = new_tally()
     for tally in tallies:
-        for part in ("sources", "domains", "components", "held_out_steps"):
+        for part in SUMMED:
             _merge(total[part], tally[part])
         for source, rows in tally["samples"].items():
             for reason, found in rows.items():
@@ -105,7 +129,8 @@ def assert_closed(tally: Tally) -> None:
 
 
 def funnel_of(total: Tally) -> dict[str, Any]:
-    """funnel.json: sources, total, domains by split, components with the share of bytes they make possible, warnings."""
+    """funnel.json: sources, total, domains by split, components with the share of bytes they make possible, near duplicates that went by
+    their similarity with the one that stays, lines that went, warnings."""
     assert_closed(total)
     everything: dict[str, Any] = {"in": _cell(), "kept": _cell(), "dropped": {}}
     for row in total["sources"].values():
@@ -126,6 +151,11 @@ def funnel_of(total: Tally) -> dict[str, Any]:
         "total": everything,
         "domains": {name: total["domains"][name] for name in sorted(total["domains"])},
         "components": components,
+        "near": dict(sorted(total["near"].items())),
+        "lines": {
+            name: {"documents": documents, "sample": dict(sorted(total["lines"].get(name, {}).items(), key=lambda row: (-row[1], row[0])))}
+            for name, documents in sorted(total["line_documents"].items())
+        },
         "warnings": warnings,
     }
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.dedup.exact import text_key
 from pipeline.dedup.minhash import band_keys, signatures
 from pipeline.dedup.stage import Config
 from pipeline.dedup.url import normalize_url
@@ -66,7 +67,7 @@ def _write(store: Store, pages: Sequence[Page], source: str, partitions: int) ->
 
 def read_rows(store: Store, dedup: Manifest, folder: str = "") -> dict[bytes, dict[str, Any]]:
     """All rows of the clusters tables (or, with "spans/", of the spans tables) by id."""
-    names = [name for name in dedup.names(folder) if name.startswith("spans/") == (folder == "spans/")]
+    names = [name for name in dedup.names(folder) if name.startswith("spans/") == (folder == "spans/") and not name.startswith("near/")]
     return {row["id"]: row for name in names for row in read_table(store, dedup, name).to_pylist()}
 
 
@@ -107,7 +108,18 @@ def brute_force(pages: Sequence[Page], config: Config) -> dict[bytes, dict[str, 
     exact = _smallest(ids, [(a, b) for a, b in combinations(ids, 2) if by_id[a].text == by_id[b].text])
     urls = {i: normalize_url(by_id[i].url or "", config.url) for i in ids if config.url_dedup[by_id[i].source]}
     url_edges = [(a, b) for a, b in combinations(ids, 2) if urls.get(a) is not None and urls.get(a) == urls.get(b)]
-    near_edges = [(a, b) for a, b in near_pairs([by_id[i] for i in ids if exact[i] == i], config)] + [(i, exact[i]) for i in ids]
+    pairs = near_pairs([by_id[i] for i in ids if exact[i] == i], config)
+    near_edges = pairs + [(i, exact[i]) for i in ids]
+    places = {i: keyed_fraction(config.split_key, text_key(by_id[i].text)) for i in ids}
+    held_out = {i for i in ids if places[i] < config.held_out_fraction}
+    beside = {a for pair in pairs for a, b in (pair, pair[::-1]) if a in held_out and b not in held_out}
+    urls_that_train = {urls[i] for i in urls if i not in held_out and urls[i] is not None}
+
+    def twin(i: bytes) -> str | None:
+        if i in held_out and urls.get(i) in urls_that_train:
+            return "url"
+        return "near" if exact[i] in beside else None
+
     near, cluster, url = _smallest(ids, near_edges), _smallest(ids, near_edges + url_edges), _smallest(ids, url_edges)
     return {
         i: {
@@ -116,7 +128,9 @@ def brute_force(pages: Sequence[Page], config: Config) -> dict[bytes, dict[str, 
             "exact_id": exact[i],
             "url_id": url[i] if urls.get(i) is not None else None,
             "near_id": near[i],
-            "split": "held_out" if keyed_fraction(config.split_key, cluster[i]) < config.held_out_fraction else "train",
+            "split": "held_out" if i in held_out else "train",
+            "split_hash": places[i],
+            "twin": twin(i),
         }
         for i in ids
     }

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.documents import CLUSTERS, DOCUMENTS, DOMAIN_SCORES, DOMAINS, LINE_SPANS, document_id, keyed_fraction, part_name, partition_of
+from pipeline.dedup.exact import split_hash, text_key
+from pipeline.dedup.near_sets import EDGES, SETS
+from pipeline.documents import CLUSTERS, DOCUMENTS, DOMAIN_SCORES, DOMAINS, LINE_SPANS, document_id, part_name, partition_of
 from pipeline.quality.config import Config as QualityConfig
 from pipeline.quality.score import Scorer, signals_schema
 from storage.artifact import Attempt, FileEntry, Manifest
@@ -17,17 +20,23 @@ from storage.store import Store
 from storage.tables import read_table, write_table
 
 SPLIT_KEY = "held out"
+MIN_JACCARD = 0.8
 
 
 @dataclass(frozen=True)
 class Doc:
-    """One document and what the stages before select say of it. Equal texts are one exact group; `url` and `near` name groups."""
+    """One document and what the stages before select say of it. Equal texts are one exact group; `url` and `near` name groups.
+
+    `shingles`: where near duplicates differ; without them those of one `near` are alike in all. `twin`: as dedup says of a held-out one.
+    """
 
     key: str
     text: str
     source: str = "web"
     url: str | None = None
     near: str | None = None
+    shingles: Sequence[int] = (1,)
+    twin: str | None = None
     date: str | None = None
     language: str = "en"
     language_probability: float = 1.0
@@ -64,10 +73,11 @@ def write_clusters(store: Store, docs: Sequence[Doc], partitions: int, held_out_
     cluster = _join(docs, [exact, near, url])
 
     def row(doc: Doc) -> dict[str, Any]:
-        held_out = keyed_fraction(SPLIT_KEY, cluster[doc.id]) < held_out_fraction
+        place = split_hash(text_key(doc.text), SPLIT_KEY)
+        side = {"split": "held_out" if place < held_out_fraction else "train", "split_hash": place, "twin": doc.twin}
         ids = {"cluster_id": cluster, "exact_id": exact, "near_id": near}
         found = {name: groups[doc.id] for name, groups in ids.items()}
-        return {"id": doc.id, "url_id": url[doc.id] if doc.url else None, "split": "held_out" if held_out else "train", **found}
+        return {"id": doc.id, "url_id": url[doc.id] if doc.url else None, **side, **found}
 
     def spans(doc: Doc) -> dict[str, Any]:
         return {"id": doc.id, "lines": [{"start": start, "end": end} for start, end in doc.lines]}
@@ -75,7 +85,31 @@ def write_clusters(store: Store, docs: Sequence[Doc], partitions: int, held_out_
     attempt, entries = Attempt(store, "dedup", _name("dedup", docs, held_out_fraction, partitions)), list[FileEntry]()
     _parts(attempt, docs, partitions, CLUSTERS, row, entries, "")
     _parts(attempt, docs, partitions, LINE_SPANS, spans, entries, "spans/")
-    return attempt.publish({"config": {"split_key": SPLIT_KEY, "held_out_fraction": held_out_fraction}}, entries, counts={}, info={})
+    _near_tables(attempt, docs, partitions, exact, near, entries)
+    said = {"split_key": SPLIT_KEY, "held_out_fraction": held_out_fraction, "minhash": {"min_jaccard": MIN_JACCARD}}
+    return attempt.publish({"config": said}, entries, counts={}, info={})
+
+
+def _near_tables(
+    attempt: Attempt,
+    docs: Sequence[Doc],
+    partitions: int,
+    exact: Mapping[bytes, bytes],
+    near: Mapping[bytes, bytes],
+    entries: list[FileEntry],
+) -> None:
+    """Shingles of the documents with a `near`, and an edge between all of them that are as like as MIN_JACCARD."""
+    ends = sorted((doc for doc in docs if doc.near is not None and exact[doc.id] == doc.id), key=lambda doc: (near[doc.id], doc.id))
+    sets: list[dict[str, Any]] = [{"near_id": near[doc.id], "id": doc.id, "shingles": sorted(doc.shingles)} for doc in ends]
+    edges: list[dict[str, Any]] = [
+        {"near_id": near[a.id], "id": a.id, "other_id": b.id}
+        for a, b in combinations(ends, 2)
+        if a.near == b.near and len({*a.shingles} & {*b.shingles}) / len({*a.shingles} | {*b.shingles}) >= MIN_JACCARD
+    ]
+    for part in range(partitions):
+        for kind, rows, schema in (("sets", sets, SETS), ("edges", edges, EDGES)):
+            mine = [row for row in rows if partition_of(row["near_id"], partitions) == part]
+            write_table(attempt, f"near/{kind}/{part_name(part)}", pa.Table.from_pylist(mine, schema=schema), entries)
 
 
 def write_quality(store: Store, docs: Sequence[Doc], partitions: int, config: QualityConfig | None = None) -> Manifest:
@@ -115,7 +149,7 @@ def write_inputs(store: Store, docs: Sequence[Doc], partitions: int = 4, held_ou
 
 def rows_by_key(store: Store, manifest: Manifest, docs: Sequence[Doc]) -> dict[str, dict[str, Any]]:
     """Rows of a table beside the documents, by the documents' keys."""
-    names = [name for name in manifest.names() if name.endswith(".parquet") and not name.startswith("spans/")]
+    names = [name for name in manifest.names() if name.endswith(".parquet") and not name.startswith(("spans/", "near/"))]
     rows = {row["id"]: row for name in names for row in read_table(store, manifest, name).to_pylist()}
     assert len(rows) == len(docs)
     return {doc.key: rows[doc.id] for doc in docs}

@@ -23,16 +23,24 @@ def _without(text: str, removed: list[bool]) -> str:
 
 def test_lines_count_without_their_white_space_and_whatever_its_language() -> None:
     """Indentation, doubled spaces and carriage returns do not count; case and punctuation do; blank lines never."""
-    same = line_keys("Home | About\n  Home |  About\r\nHome\u00a0| About", CONFIG)
+    same = line_keys("Home | About us\n  Home |  About us\r\nHome\u00a0| About us", CONFIG)
     assert len(set(same)) == 1
-    other = line_keys("home | About\nHome | About.\n\n \t", CONFIG)
+    other = line_keys("home | About us\nHome | About us.\n\n \t", CONFIG)
     assert len({*same, *other[:2]}) == 3
     assert other[2:] == [None, None]
 
 
-def test_short_lines_never_count_when_asked() -> None:
-    """min_characters is counted in characters, not bytes."""
-    assert [key is None for key in line_keys("Über\nÜbers", LinesConfig(min_characters=5))] == [True, False]
+@pytest.mark.parametrize("line", ["}", "};", "{", "Proof.", "  });", "* * *", "Log in", "- - - - -", "© 2024", "東京", "end if"])
+def test_lines_of_fewer_than_three_words_never_count(line: str) -> None:
+    """RULE 15: what closes a block, a proof or a menu's entry stands in texts that share nothing else; marks are no words."""
+    assert line_keys(line, CONFIG) == [None]
+
+
+@pytest.mark.parametrize("line", ["All rights reserved", "版权所有", "All rights reserved.", "Home | About | Help", "x = y + 1;"])
+def test_lines_of_three_words_count(line: str) -> None:
+    """A character of a script written without spaces is a word."""
+    assert line_keys(line, CONFIG) != [None]
+    assert line_keys(line, LinesConfig(min_words=5)) == [None]
 
 
 def test_frequent_counts_distinct_clusters_in_one_bucket() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.dedup import minhash
-from pipeline.dedup.minhash import MinHashConfig, band_keys, batches, jaccard, shingle_sets, signatures, similar
+from pipeline.dedup.minhash import MinHashConfig, band_keys, batches, jaccard, shingle_sets, signatures, similarities
 from tests.pipeline.dedup_inputs import WORDS, brute_signature, shingles
 
 TEXTS = st.lists(st.sampled_from([*WORDS, "x.", "Ü", "東京", "กา", "\n", "--"]), max_size=30).map(" ".join)
@@ -66,12 +66,14 @@ def test_jaccard_is_exact(texts: list[str], ngram_words: int) -> None:
 @given(
     base=st.frozensets(st.integers(0, 40), min_size=1),
     others=st.lists(st.frozensets(st.integers(0, 40), min_size=1), max_size=8),
-    threshold=st.sampled_from([0.1, 0.5, 2 / 3, 0.75, 0.8, 1.0]),
+    threshold=st.sampled_from([0.1, 0.5, 0.55, 2 / 3, 0.75, 0.8, 1.0]),
 )
-def test_similar_is_jaccard_at_or_above_the_threshold(base: frozenset[int], others: list[frozenset[int]], threshold: float) -> None:
+def test_similarities_are_jaccard_at_or_above_the_threshold(base: frozenset[int], others: list[frozenset[int]], threshold: float) -> None:
     """One against many gives what one against one gives, at the threshold too."""
     arrays = [np.array(sorted(values), np.uint64) for values in (base, *others)]
-    assert similar(arrays[0], arrays[1:], threshold).tolist() == [jaccard(arrays[0], other) >= threshold for other in arrays[1:]]
+    found, true = similarities(arrays[0], arrays[1:], threshold).tolist(), [jaccard(arrays[0], other) for other in arrays[1:]]
+    assert [value >= threshold for value in found] == [value >= threshold for value in true]
+    assert all(value in (0.0, right) for value, right in zip(found, true, strict=True))
 
 
 def test_equal_bands_and_only_they_have_equal_keys() -> None:

@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.dedup import stage
-from pipeline.documents import Edit, apply_edits
+from pipeline.dedup.minhash import shingle_sets
+from pipeline.documents import Edit, apply_edits, part_name, partition_of
 from storage.errors import ConfigError, IntegrityError
 from storage.store import Store
-from tests.pipeline.dedup_inputs import Page, brute_force, config, random_pages, read_rows, recut, write_documents
+from storage.tables import read_table
+from tests.pipeline.dedup_inputs import Page, brute_force, config, near_pairs, random_pages, read_rows, recut, write_documents
 
 
 def _store(path: Path) -> Store:
@@ -109,14 +111,14 @@ def test_url_groups_only_where_the_source_says_so(tmp_path: Path) -> None:
     assert all(row["url_id"] is None and row["cluster_id"] == row["id"] for row in rows.values())
 
 
-def test_the_split_takes_whole_clusters_and_follows_its_key(tmp_path: Path) -> None:
-    """All members of a cluster are on one side; about the asked fraction is held out; another key chooses others."""
+def test_the_split_takes_all_copies_of_a_text_and_follows_its_key(tmp_path: Path) -> None:
+    """RULE 13: all copies of a text are on one side; about the asked fraction is held out; another key chooses others."""
     pages, store = [page for page in random_pages(11, 300)], _store(tmp_path)
     inputs = write_documents(store, pages, 2)
     rows = read_rows(store, stage.run(store=store, config=config(held_out_fraction=0.3), inputs=inputs))
     sides: dict[bytes, set[str]] = {}
     for row in rows.values():
-        sides.setdefault(row["cluster_id"], set()).add(row["split"])
+        sides.setdefault(row["exact_id"], set()).add(row["split"])
     assert all(len(side) == 1 for side in sides.values())
     held_out = sum(side == {"held_out"} for side in sides.values())
     assert 0.2 < held_out / len(sides) < 0.4
@@ -124,15 +126,55 @@ def test_the_split_takes_whole_clusters_and_follows_its_key(tmp_path: Path) -> N
     assert {i for i in rows if rows[i]["split"] == "held_out"} != {i for i in other if other[i]["split"] == "held_out"}
 
 
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=6)
+def test_what_is_added_moves_no_document_to_the_other_side(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    """RULE 31: near twins, copies and pages of the same URL in an added source leave every document's side as it was."""
+    store, pages = _store(tmp_path_factory.mktemp("dedup")), random_pages(seed, 40)
+    alone = [page for page in pages if page.source == "web"]
+    before = read_rows(store, stage.run(store=store, config=config(), inputs=write_documents(store, alone, 2)))
+    after = read_rows(store, stage.run(store=store, config=config(), inputs=write_documents(store, pages, 2)))
+    assert {i: (row["split"], row["split_hash"]) for i, row in before.items()} == {
+        i: (after[i]["split"], after[i]["split_hash"]) for i in before
+    }
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_shingles_and_edges_of_near_duplicates_are_published_by_near_id(tmp_path: Path, partitions: int) -> None:
+    """Every exact group with a near edge, no other, once, in the partition of its near_id, sorted; edges are those of all pairs."""
+    store, pages = _store(tmp_path), random_pages(21, 60)
+    asked = config(minhash={"bands": 6, "rows": 2, "full_bucket": 64, "min_jaccard": 0.4})
+    made = stage.run(store=store, config=asked, inputs=write_documents(store, pages, partitions))
+    clusters = read_rows(store, made)
+    firsts = [page for page in pages if clusters[page.id]["exact_id"] == page.id]
+    pairs = {tuple(sorted(pair)) for pair in near_pairs(firsts, asked)}
+    texts = {page.id: page.text for page in pages}
+    assert pairs
+    sets, edges = list[dict[str, Any]](), list[dict[str, Any]]()
+    for part in range(partitions):
+        for found, kind in ((sets, "sets"), (edges, "edges")):
+            rows = read_table(store, made, f"near/{kind}/{part_name(part)}").to_pylist()
+            assert all(partition_of(row["near_id"], partitions) == part for row in rows)
+            assert rows == sorted(rows, key=lambda row: (row["near_id"], row["id"], row.get("other_id", b"")))
+            found += rows
+    assert {(row["id"], row["other_id"]) for row in edges} == pairs
+    assert len(edges) == len(pairs)
+    assert {row["id"] for row in sets} == {i for pair in pairs for i in pair}
+    assert len(sets) == len({row["id"] for row in sets})
+    assert all(row["near_id"] == clusters[row["id"]]["near_id"] for row in [*sets, *edges])
+    for row in sets:
+        assert row["shingles"] == shingle_sets([texts[row["id"]]], asked.minhash.ngram_words)[0].tolist()
+
+
 def _pages_with_lines() -> list[Page]:
     """Eight pages under one menu, one of them twice; three with a footer, two of them copies; a German page and a book with the menu."""
-    pages = [Page(str(n), f"Home  | About\nPage {n} says {'something ' * n}new.\nÜber uns ©\n") for n in range(8)]
+    pages = [Page(str(n), f"Home  | About us\nPage {n} says {'something ' * n}new.\nÜber uns alle ©\n") for n in range(8)]
     pages.append(Page("copy", pages[0].text))
     pages += [Page(f"f{n}", f"Own words number {n * 'x'} {n}\n\nFooter of three\n") for n in range(2)] + [
         Page("f0copy", "Own words number  0\n\nFooter of three\n")
     ]
-    pages.append(Page("german", "Home | About\nEin Text für sich allein.\n\nFooter of three\n", language="de"))
-    pages.append(Page("book", "Home | About\nA book that keeps its lines.\n", source="books"))
+    pages.append(Page("german", "Home | About us\nEin Text für sich allein.\n\nFooter of three\n", language="de"))
+    pages.append(Page("book", "Home | About us\nA book that keeps its lines.\n", source="books"))
     return pages
 
 
@@ -155,14 +197,14 @@ def test_lines_over_the_threshold_go_everywhere_and_others_stay(tmp_path: Path) 
 def test_a_line_in_exactly_the_threshold_stays_and_one_more_goes(tmp_path: Path, occurrences: int) -> None:
     """Llama 3's "more than 6 times": 6 clusters keep the line, 7 lose it."""
     words = ["apple", "bridge", "castle", "dragon", "engine", "forest", "garden"]
-    pages, store = [Page(word, f"Menu\n{word} {word}s") for word in words[:occurrences]], _store(tmp_path)
+    pages, store = [Page(word, f"Menu and much more\n{word} {word}s") for word in words[:occurrences]], _store(tmp_path)
     made = stage.run(store=store, config=config(), inputs=write_documents(store, pages, 2))
     assert made.counts["frequent_lines"] == (1 if occurrences == 7 else 0)
 
 
 def test_buckets_are_counted_apart(tmp_path: Path) -> None:
     """Lines that no single bucket holds more often than the threshold stay, however often they occur in all."""
-    pages, store = [Page(str(n), f"Menu\nunique{n}") for n in range(40)], _store(tmp_path)
+    pages, store = [Page(str(n), f"Menu and much more\nunique{n}") for n in range(40)], _store(tmp_path)
     inputs = write_documents(store, pages, 2)
     one = stage.run(store=store, config=config(lines={"max_occurrences": 30}), inputs=inputs)
     many = stage.run(store=store, config=config(lines={"max_occurrences": 30, "bucket_documents": 10}), inputs=inputs)
@@ -214,7 +256,7 @@ def test_rows_are_these_until_the_version_changes(tmp_path: Path) -> None:
     made = stage.run(store=store, config=config(lines={"max_occurrences": 2}), inputs=write_documents(store, pages, 2))
     rows = [read_rows(store, made, folder) for folder in ("", "spans/")]
     text = json.dumps([[table[i] for i in sorted(table)] for table in rows], default=bytes.hex, sort_keys=True)
-    assert (stage.VERSION, hashlib.sha256(text.encode()).hexdigest()[:16]) == (2, "ebe11abb20e26531")
+    assert (stage.VERSION, hashlib.sha256(text.encode()).hexdigest()[:16]) == (3, "721405b15b0a9221")
 
 
 def test_no_documents_at_all(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from pipeline import selection
 from pipeline.documents import SELECTION, Edit, apply_edits, survivors
 from pipeline.quality.config import Config as QualityConfig
 from pipeline.quality.thresholds import Thresholds
-from pipeline.select.config import Component, Config, PiiReplacements, SourceFacts, Survivors, ThresholdsByClass
+from pipeline.select.config import Component, Config, LineRemoval, PiiReplacements, SourceFacts, Survivors, ThresholdsByClass
 from pipeline.select.decide import component_of, domain_of, text_class_of
-from pipeline.select.edits import edited_size_bytes, merge_edits
+from pipeline.select.edits import edited_size_bytes, merge_edits, removed_lines
 from pipeline.select.funnel import fraction_that_would_do, render_funnel
-from pipeline.select.survivors import Member, drop
+from pipeline.select.survivors import Member, drop_copies
 from storage.artifact import Manifest, read_verified
 from storage.errors import ConfigError
 from storage.store import Store
@@ -138,6 +138,7 @@ def member(name: str, **changes: Any) -> Member:
         "url_id": None,
         "exact_id": own,
         "near_id": own,
+        "split": "train",
         "date": None,
         "text_size_bytes": 1,
         "quality_score": None,
@@ -162,24 +163,33 @@ def test_each_policy_keeps_the_better_and_ties_go_to_the_smallest_id(policy: Any
     group = {"exact_id": b"g" * 16, "near_id": b"g" * 16}
     policies = Survivors(url=policy, exact=policy, near=policy)
     for first, second, lost in ((better, worse, "b"), (worse, better, "a"), (better, better, "b")):
-        dropped = drop([member("a", **first, **group), member("b", **second, **group)], policies)
-        assert dropped == {lost.encode().rjust(16, b"0"): "exact"}
+        dropped = drop_copies([member("a", **first, **group), member("b", **second, **group)], policies)
+        kept = {"a": "b", "b": "a"}[lost].encode().rjust(16, b"0")
+        assert dropped == {lost.encode().rjust(16, b"0"): ("exact", kept, None)}
 
 
-def test_url_exact_and_near_follow_each_other_among_those_still_kept() -> None:
+def test_url_and_exact_follow_each_other_among_those_still_kept() -> None:
     """RULE 18: what lost its URL wins nothing later, and its absence lets another stay."""
-    url, exact, near = b"u" * 16, b"e" * 16, b"n" * 16
+    url, exact = b"u" * 16, b"e" * 16
     members = [
-        member("a", url_id=url, exact_id=exact, near_id=near, date="2020-01-01T00:00:00Z", text_size_bytes=9),
-        member("b", url_id=url, near_id=near, date="2021-01-01T00:00:00Z", text_size_bytes=5),
-        member("c", exact_id=exact, near_id=near, date="2019-01-01T00:00:00Z", text_size_bytes=9),
+        member("a", url_id=url, exact_id=exact, date="2020-01-01T00:00:00Z"),
+        member("b", url_id=url, date="2021-01-01T00:00:00Z"),
+        member("c", exact_id=exact, date="2019-01-01T00:00:00Z"),
+        member("d", exact_id=exact, date="2018-01-01T00:00:00Z"),
     ]
-    dropped = drop(members, Survivors(url="newest", exact="newest", near="longest"))
-    assert {name.decode().lstrip("0"): reason for name, reason in dropped.items()} == {"a": "url", "b": "near"}
+    dropped = drop_copies(members, Survivors(url="newest", exact="newest"))
+    assert {name.decode().lstrip("0"): lost.reason for name, lost in dropped.items()} == {"a": "url", "d": "exact"}
+
+
+def test_held_out_documents_are_decided_among_themselves() -> None:
+    """RULE 31: a page of training takes no held-out page of its URL with it, nor the other way round."""
+    url = b"u" * 16
+    members = [member(name, url_id=url, split=side) for name, side in (("a", "train"), ("b", "held_out"), ("c", "held_out"))]
+    assert {name.decode().lstrip("0") for name in drop_copies(members, Survivors())} == {"c"}
 
 
 MEMBERS = st.lists(
-    st.tuples(st.integers(0, 30), st.sampled_from([None, "u", "v"]), st.sampled_from("ef"), st.sampled_from("no"), st.integers(0, 3)),
+    st.tuples(st.integers(0, 30), st.sampled_from([None, "u", "v"]), st.sampled_from("ef"), st.integers(0, 3)),
     min_size=1,
     max_size=8,
     unique_by=lambda row: row[0],
@@ -187,24 +197,28 @@ MEMBERS = st.lists(
 
 
 @given(MEMBERS, st.randoms())
-def test_exactly_one_of_every_near_group_stays_and_order_does_not_matter(rows: list[tuple[Any, ...]], shuffle: Any) -> None:
-    """Near groups contain the exact ones here; of each group with members left after url and exact one is kept."""
+def test_exactly_one_of_every_group_stays_and_order_does_not_matter(rows: list[tuple[Any, ...]], shuffle: Any) -> None:
+    """Of each text with documents left after URLs one is kept; what goes names one that stayed of its group."""
     members = [
         member(
             f"{number:02d}",
             url_id=None if url is None else url.encode() * 16,
-            exact_id=(exact + near).encode() * 8,
-            near_id=near.encode() * 16,
+            exact_id=exact.encode() * 16,
             text_size_bytes=size,
         )
-        for number, url, exact, near, size in rows
+        for number, url, exact, size in rows
     ]
-    dropped = drop(members, Survivors())
+    dropped = drop_copies(members, Survivors())
     shuffle.shuffle(members)
-    assert drop(members, Survivors()) == dropped
+    assert drop_copies(members, Survivors()) == dropped
     kept = [item for item in members if item.id not in dropped]
     assert kept
-    assert len({item.near_id for item in kept}) == len(kept)
+    assert len({item.exact_id for item in kept}) == len(kept)
+    by_id = {item.id: item for item in members}
+    for name, lost in dropped.items():
+        field = f"{lost.reason}_id"
+        assert getattr(by_id[name], field) == getattr(by_id[lost.duplicate_of], field)
+        assert lost.reason == "url" or lost.duplicate_of not in dropped
     urls = [item.url_id for item in kept if item.url_id]
     assert len(urls) == len(set(urls))
 
@@ -255,7 +269,7 @@ def test_thresholds_hold_per_text_class_and_null_scores_pass(tmp_path: Path) -> 
     assert all(read_table(store, manifest, name).schema == SELECTION for name in manifest.names() if name.endswith(".parquet"))
 
 
-def test_the_bytes_are_those_of_version_1(tmp_path: Path) -> None:
+def test_the_bytes_are_those_of_version_2(tmp_path: Path) -> None:
     """RULE 12: another digest means other output: bump VERSION, then change the digest here."""
     docs = [
         Doc("a", "Write to ann@example.org.\nHome\n", lines=[(26, 31)], domains={"general": 0.9}, quality_score=0.5),
@@ -263,7 +277,7 @@ def test_the_bytes_are_those_of_version_1(tmp_path: Path) -> None:
         Doc("c", "another text", near="n", domains={"math": 0.9}, source="books"),
     ]
     manifest = decide(tmp_path, docs, config(thresholds=by_class(code=Thresholds(min_gopher_word_count=2))), held_out=0.1)[2][2]
-    assert (selection.VERSION, manifest.digest) == (1, "2e8bfa8232be3b9db8338de8b23791ecb43d64c1f87fc3fa1546e5a2681b01a6")
+    assert (selection.VERSION, manifest.digest) == (2, "a2dfe0ac37566e05f520544640ee744f53a6d1eed9eed9e0fd558eba95d069f3")
 
 
 def test_a_document_dropped_for_quality_is_no_survivor(tmp_path: Path) -> None:
@@ -277,6 +291,58 @@ def test_a_document_dropped_for_quality_is_no_survivor(tmp_path: Path) -> None:
     rows, funnel, _ = decide(tmp_path, docs, config(thresholds=by_class(web=Thresholds(min_gopher_word_count=3))))
     assert reasons(rows) == {"new": "gopher_word_count", "old": "near", "same": "exact"}
     assert funnel["total"]["kept"]["documents"] == 2
+
+
+def test_who_goes_names_who_stays(tmp_path: Path) -> None:
+    """By URL, by text, and by similarity with its figure; what goes for another reason names nobody."""
+    docs = [
+        Doc("new", "one two three four", url="u", date="2024-01-01T00:00:00Z"),
+        Doc("old", "other words here", url="u", date="2020-01-01T00:00:00Z"),
+        Doc("copy", "one two three four", date="2019-01-01T00:00:00Z"),
+        Doc("short", "a b c d", near="n", shingles=range(1, 10)),
+        Doc("long", "a b c d e", near="n", shingles=range(10)),
+        Doc("other", "x y z", near="n", shingles=range(5)),
+        Doc("bad", "x"),
+    ]
+    rows, funnel, _ = decide(tmp_path, docs, config(thresholds=by_class(web=Thresholds(min_gopher_word_count=2))))
+    ids = {doc.key: doc.id for doc in docs}
+    lost = {key: (row["duplicate_of"], row["similarity"] and round(row["similarity"], 3)) for key, row in rows.items()}
+    assert lost["old"] == (ids["new"], None)
+    assert lost["copy"] == (ids["new"], None)
+    assert lost["short"] == (ids["long"], 0.9)
+    assert all(lost[key] == (None, None) for key in ("new", "long", "other", "bad"))
+    assert rows["other"]["keep"]
+    assert funnel["near"] == {"0.90": 1}
+
+
+def test_a_held_out_twin_of_training_is_in_neither_set(tmp_path: Path) -> None:
+    """RULE 31: it is dropped as `covered`, however its twin fares, and never trains."""
+    docs = [Doc(f"d{i}", f"text number {i}", twin="near" if i % 2 else None) for i in range(30)]
+    rows, _, _ = decide(tmp_path, docs, held_out=1.0)
+    assert reasons(rows) == {f"d{i}": "covered" for i in range(1, 30, 2)}
+
+
+def test_lines_go_by_text_class_and_the_funnel_shows_them(tmp_path: Path) -> None:
+    """RULE 15: never in code and mathematics by default; a recipe may choose; counts are of documents that stay."""
+    text = "All rights  reserved\nown words\n"
+    docs = [
+        *(Doc(f"w{i}", f"{text}{i}", lines=[(0, 21)], domains={"general": 1.0}) for i in range(2)),
+        Doc("code", text + "c", lines=[(0, 21)], domains={"code": 1.0}),
+        Doc("math", text + "m", lines=[(0, 21)], domains={"math": 1.0}),
+        Doc("gone", "All rights reserved", lines=[(0, 19)], domains={"general": 1.0}),
+    ]
+    rows, funnel, _ = decide(tmp_path / "a", docs)
+    assert {key for key, row in rows.items() if row["edits"]} == {"w0", "w1", "gone"}
+    assert funnel["lines"] == {"web": {"documents": 2, "sample": {"All rights reserved": 2}}}
+    rows, _, _ = decide(tmp_path / "b", docs, config(lines=LineRemoval(text_classes=("code",))))
+    assert {key for key, row in rows.items() if row["edits"]} == {"code"}
+
+
+def test_removed_lines_are_those_that_edits_take_out() -> None:
+    """Each once, folded; a replaced address is none."""
+    text = "a  b c\n\nkeep\nd é f\na b c\nx@y.z"
+    cuts = [(0, 8), (13, 26)]
+    assert removed_lines(text, [*(Edit(*cut, "") for cut in cuts), Edit(26, 31, "mail")]) == {"a b c", "d é f"}
 
 
 def test_survivors_are_found_across_sources_and_partitions(tmp_path: Path) -> None:
