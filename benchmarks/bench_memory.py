@@ -1,9 +1,9 @@
 """Peak memory of the processes of a run's data half: does a worker stay small, and does its work not grow with the corpus?
 
-Every run is the data path up to `tokenize` in a process of its own, with the workers of a run (`flows/workers.py`). A worker's peak is the
-kernel's (VmHWM), set back before each group of work. How large it gets is told by workers as a run has them, on the whole corpus: their
-peak includes what earlier groups left behind. Growth is told by a corpus and four times as much, each group in a worker of its own (what
-was left behind would tell how many groups came before), and by the median of a step's groups (the largest of more groups is larger by
+Every run is the data path up to `tokenize` in a process of its own, with the workers of a run (`flows/running/workers.py`). A worker's peak
+is the kernel's (VmHWM), set back before each group of work. How large it gets is told by workers as a run has them, on the whole corpus:
+their peak includes what earlier groups left behind. Growth is told by a corpus and four times as much, each group in a worker of its own
+(what was left behind would tell how many groups came before), and by the median of a step's groups (the largest of more groups is larger by
 luck). Both hold as much in a partition (2 and 8 partitions) and in a raw file; there are four times as many of either. The parent is the
 process that plans and waits; it has Prefect imported, and no Prefect server in it.
 """
@@ -24,10 +24,10 @@ from typing import Any, TypeAlias
 from benchmarks.data_path import PROJECT, Sample, recipe_of, run_path, write_raw
 from benchmarks.figure import Figure
 from benchmarks.peak import peak_mb, watched
-from flows import workers as workers_module
-from flows.making import make
-from flows.walk import Job
-from flows.workers import GROUPS_PER_WORKER, Workers
+from flows.graph.walk import Job
+from flows.running import workers as workers_module
+from flows.running.making import make
+from flows.running.workers import GROUPS_PER_WORKER, Workers
 from storage.artifact import Manifest
 from storage.store import Store
 
@@ -74,7 +74,7 @@ class Watch:
 def print_peaks(raw_root: str, partitions: int, groups_per_worker: int) -> None:
     """Peaks of the groups, and of this process, as JSON."""
     workers_module.GROUPS_PER_WORKER = groups_per_worker
-    import flows.perform  # noqa: F401 - with Prefect, as in a run
+    import flows.running.perform  # noqa: F401 - with Prefect, as in a run
 
     with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
         store = Store(str(Path(folder) / "store"))

@@ -27,10 +27,10 @@ from unittest import mock
 from benchmarks.bench_training import SIZES, training_of, write_tokens
 from benchmarks.data_path import EXAMPLES, PROJECT, Sample, recipe_of, run_path, write_raw
 from benchmarks.figure import Figure
-from flows.making import make
-from flows.recipe import Recipe, load_recipe
-from flows.walk import Job, StageName
-from flows.workers import PRELOAD, PRELOAD_S3, Workers
+from flows.graph.walk import Job, StageName
+from flows.recipe.recipe import Recipe, load_recipe
+from flows.running.making import make
+from flows.running.workers import PRELOAD, PRELOAD_S3, Workers
 from scripts.minio import running_minio
 from storage.artifact import Manifest
 from storage.store import Store

@@ -21,8 +21,8 @@ from typing import Any
 
 from benchmarks.data_path import LABEL_LINES, PROJECT, Sample, recipe_of, run_path, write_raw
 from benchmarks.figure import Figure
-from flows.making import make
-from flows.walk import Job
+from flows.graph.walk import Job
+from flows.running.making import make
 from pipeline.quality.thresholds import PUBLISHED
 from storage.artifact import Manifest, read_verified
 from storage.store import Store

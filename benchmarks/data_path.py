@@ -18,9 +18,9 @@ import yaml
 
 from benchmarks.proofs.cutting import lines_of, warc_records
 from flows.data_to_checkpoint import data_to_checkpoint
-from flows.recipe import Recipe
-from flows.runs import Run
-from flows.walk import Asked, Job, Sources, StageName, Walk
+from flows.graph.runs import Run
+from flows.graph.walk import Asked, Job, Sources, StageName, Walk
+from flows.recipe.recipe import Recipe
 from pipeline.documents import DOMAINS
 from pipeline.snapshot import snapshot
 from storage.artifact import Manifest

@@ -2,7 +2,7 @@
 
 `do(stage, config, inputs)` gives the artifact of a stage. The same function is walked to run the path, to say what would run and why
 (`--dry-run`) and to say how things stand (`status`): what does not exist yet is then `Pending`, and the walk goes on behind it.
-A fresh artifact is never made again. Prefect comes in where the walk runs something (`flows/prefect_flows.py`).
+A fresh artifact is never made again. Prefect comes in where the walk runs something (`flows/running/prefect_flows.py`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from flows.execution import TrainingStage
-from flows.raw_files import check_given_tokenizer, resolve_evaluation, resolve_quality
-from flows.recipe import Recipe, TrainedConfig
-from flows.walk import Artifact, Stage
+from flows.graph.walk import Artifact, Stage
+from flows.recipe.execution import TrainingStage
+from flows.recipe.raw_files import check_given_tokenizer, resolve_evaluation, resolve_quality
+from flows.recipe.recipe import Recipe, TrainedConfig
 from pipeline.ingest import documents as ingest
 from pipeline.ingest import extract
 from pipeline.snapshot import Listing
@@ -45,7 +45,7 @@ EVALUATE = Stage("evaluate", "training.evaluate", "child", takes_raw=True)
 
 
 class Do(Protocol):
-    """How the graph asks for artifacts (`flows/walk.py`)."""
+    """How the graph asks for artifacts (`flows/graph/walk.py`)."""
 
     raw: Store
 

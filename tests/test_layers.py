@@ -16,6 +16,17 @@ MAY_IMPORT = {
     "storage": set[str](),
 }
 OUTSIDE = {"benchmarks", "scripts", "tests", "examples"}  # may import the packages, and are imported by none of them
+# In flows a room imports only rooms before it; those of one line know nothing of each other.
+ROOMS = (
+    ("processes",),
+    ("recipe",),
+    ("graph",),
+    ("data_to_checkpoint",),
+    ("history", "report"),
+    ("running",),
+    ("cli",),
+)
+LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 WITHOUT_TORCH_IN_TRAINING = ("training.config", "training.order", "training.mix")
 
 Imports = dict[str, set[str]]
@@ -67,6 +78,16 @@ def without_torch(module: str) -> bool:
     return layer == "pipeline" or module in WITHOUT_TORCH_IN_TRAINING or (layer == "storage" and module != "storage.checkpoints")
 
 
+def room_breaches(module: str, imports: Imports) -> list[str]:
+    """Every import of a module of flows that goes to a room beside its own or above it, and a module that stands in no room."""
+    room = (*module.split("."), "")[1]
+    if room and room not in LEVEL:
+        return [f"{module} is in no room"]
+    level = LEVEL.get(room, -1)  # of `flows/__init__.py`, which imports nothing
+    targets = {name.split(".")[1] for name in imports[module] if name.startswith("flows.")} & LEVEL.keys()
+    return [f"{module} imports flows.{target}" for target in sorted(targets - {room}) if LEVEL[target] >= level]
+
+
 def breaches(root: Path) -> list[str]:
     """Every breach of a layer rule under `root`, as a sentence."""
     imports = read_imports(root)
@@ -75,7 +96,9 @@ def breaches(root: Path) -> list[str]:
         layer = module.partition(".")[0]
         targets = {name.partition(".")[0] for name in imports[module]} & (set(PACKAGES) | OUTSIDE)
         found += [f"{module} imports {target}" for target in sorted(targets - MAY_IMPORT[layer] - {layer})]
-        if layer != "flows":
+        if layer == "flows":
+            found += room_breaches(module, imports)
+        else:
             found += [f"{module} imports {package}" for package in ("prefect", "prefect_dask") if imports_package(module, package, imports)]
         if without_torch(module):
             found += [
@@ -121,9 +144,16 @@ def test_all_four_packages_are_seen(project: Path) -> None:
     assert layers == set(PACKAGES)
 
 
+def test_every_room_is_there(project: Path) -> None:
+    """The order of rooms names those that there are, and no other."""
+    assert {module.split(".")[1] for module in read_imports(project) if module.startswith("flows.")} == LEVEL.keys()
+
+
 def test_names_in_flows_shadow_nothing(project: Path) -> None:
     """Prefect puts the flow file's folder first on sys.path, so a module there must not bear the name of a package or a stdlib module."""
-    names = {path.stem for path in (project / "flows").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} - {"__init__"}
+    paths = [path for path in (project / "flows").rglob("*") if path.suffix == ".py" or (path / "__init__.py").exists()]
+    names = {path.stem for path in paths} - {"__init__"}
+    assert {"prefect_flows", "running"} <= names
     installed = {path.name.partition(".")[0] for folder in sys.path if "site-packages" in folder for path in Path(folder).iterdir()}
     assert names & (set(sys.stdlib_module_names) | set(PACKAGES) | OUTSIDE | installed) == set()
 
@@ -133,7 +163,15 @@ def test_names_in_flows_shadow_nothing(project: Path) -> None:
     [
         ("storage/store.py", "import pipeline.documents", "storage.store imports pipeline"),
         ("pipeline/documents.py", "from training import order", "pipeline.documents imports training"),
-        ("training/run.py", "def f():\n    import flows.cli", "training.run imports flows"),
+        ("training/run.py", "def f():\n    import flows.cli.app", "training.run imports flows"),
+        ("flows/graph/walk.py", "def f():\n    from flows.running import driver", "flows.graph.walk imports flows.running"),
+        ("flows/recipe/recipe.py", "import flows.graph.runs", "flows.recipe.recipe imports flows.graph"),
+        ("flows/report/build.py", "from flows.history.lineage import Seen", "flows.report.build imports flows.history"),
+        ("flows/history/garbage.py", "from flows import report", "flows.history.garbage imports flows.report"),
+        ("flows/processes.py", "from flows.recipe import reading", "flows.processes imports flows.recipe"),
+        ("flows/running/making.py", "from flows.cli.show import decision", "flows.running.making imports flows.cli"),
+        ("flows/__init__.py", "import flows.processes", "flows imports flows.processes"),
+        ("flows/helpers.py", "import os", "flows.helpers is in no room"),
         ("training/loop.py", "from prefect import task", "training.loop imports prefect"),
         ("pipeline/select.py", "import torch.nn", "pipeline.select brings in torch by pipeline.select"),
         ("pipeline/select.py", "from storage import checkpoints", "pipeline.select brings in torch by storage.checkpoints"),
@@ -146,6 +184,7 @@ def test_a_breach_is_seen(tmp_path: Path, file: str, code: str, breach: str) -> 
     """Each rule notices the import that it forbids, and nothing else is reported."""
     for package in PACKAGES:
         (tmp_path / package).mkdir()
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "storage" / "checkpoints.py").write_text("import torch\n")
     (tmp_path / "training" / "model.py").write_text("import torch\n")
     (tmp_path / file).write_text(code + "\n")

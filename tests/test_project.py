@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from typer.core import TyperGroup as Group
 from typer.main import get_command
 
-from flows.cli import app
+from flows.cli.app import app
 
 LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", flags=re.MULTILINE)
 # Pieces, so that this file names no host itself.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.proofs.bad_cases import Bench, Case, Outcome
 from benchmarks.proofs.common import Finished
-from flows.lineage import order_in
+from flows.history.lineage import order_in
 from storage.artifact import Manifest
 from storage.checkpoints import find_step, published_steps, step_dir, steps_root
 from storage.store import Store

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.proofs.bad_cases import Bench
 from benchmarks.proofs.common import Finished
-from flows.runs import open_run
+from flows.graph.runs import open_run
 from pipeline.ingest.documents import read_quarantine
 from storage.artifact import Manifest
 from storage.store import Store

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from flows.runs import Run, open_run
+from flows.graph.runs import Run, open_run
 from storage.store import Store
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fastwarc.warc import ArchiveIterator
 
-from flows.runs import Run
+from flows.graph.runs import Run
 from pipeline.snapshot import read_listing
 from storage.artifact import Manifest, read_verified
 from storage.store import Store

@@ -24,9 +24,9 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from benchmarks.proofs.common import PROJECT, Finished, Place
 from benchmarks.proofs.killing import MARK, processes_of
-from flows.perform import newest_step
 from flows.processes import death_signal_setter
-from flows.stages import artifact_key
+from flows.running.perform import newest_step
+from flows.running.tasks import artifact_key
 
 HOST = "127.0.0.1"
 T = TypeVar("T")
@@ -42,7 +42,7 @@ DATA_STAGE = {"extract": "ingest", "documents": "ingest", "origins": "ingest"}
 # What a run in training consists of, by a part of each command line.
 PROCESSES = {
     "flow": "prefect.engine",
-    "of the workers": "flows.nursery",
+    "of the workers": "flows.running.nursery",
     "agent": "torch.distributed.run",
     "rank(s)": "-u -m training.run",
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.proofs.common import PROJECT
 from benchmarks.proofs.shards import components, documents
-from flows.runs import Run, logs_of
+from flows.graph.runs import Run, logs_of
 from storage.artifact import Attempt, FileEntry, Manifest, find
 from storage.store import Store
 from storage.token_shards import open_shard

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.proofs.common import PROJECT, Place
-from flows.runs import Run
+from flows.graph.runs import Run
 from storage.artifact import artifact_root
 from storage.store import TEMPORARY_PREFIX, Store
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from benchmarks.proofs.common import DEMO_RECIPE, PROJECT, Proof, arguments, work_folder
-from flows.recipe import Recipe, load_recipe
-from flows.runs import Run, open_run
+from flows.graph.runs import Run, open_run
+from flows.recipe.recipe import Recipe, load_recipe
 from pipeline.documents import DOMAINS, parts_of, read_beside, read_documents
 from storage.artifact import read_verified
 from storage.store import Store

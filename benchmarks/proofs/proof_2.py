@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from benchmarks.proofs.common import Place, Proof, arguments, place, work_folder
-from flows.walk import STAGES
+from flows.graph.walk import STAGES
 from storage.artifact import Manifest
 from storage.store import Store
 

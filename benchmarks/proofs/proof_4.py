@@ -27,8 +27,8 @@ import yaml
 from benchmarks.proofs.common import TEST_RECIPE, Place, Proof, arguments, place, work_folder
 from benchmarks.proofs.cutting import cut_corpus
 from benchmarks.proofs.killing import MARK, Outcome, Point, different, forget, kill_and_resume, points_of, processes_of
-from flows.driver import set_up_prefect
-from flows.runs import Run
+from flows.graph.runs import Run
+from flows.running.driver import set_up_prefect
 from scripts.minio import running_minio
 
 AT_A_TIME = 2
@@ -169,7 +169,7 @@ def shared_server(folder: Path) -> Iterator[dict[str, str]]:
     set_up_prefect()
     from prefect.settings import PREFECT_API_URL
 
-    from flows.server import prefect_server
+    from flows.running.server import prefect_server
 
     with prefect_server(folder / "prefect-server.log"):
         yield {"PREFECT_API_URL": str(PREFECT_API_URL.value())}

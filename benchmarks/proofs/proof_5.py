@@ -18,8 +18,8 @@ from benchmarks.proofs.common import PROJECT, Place, Proof, arguments, place, wo
 from benchmarks.proofs.deployed import PROCESSES, WHOLE_PATH, Deployed, cancel_in_training, server_and_worker
 from benchmarks.proofs.killing import MARK, processes_of
 from benchmarks.proofs.proof_2 import a_threshold, with_mixture, with_threshold
+from flows.graph.walk import STAGES
 from flows.processes import kill_all
-from flows.walk import STAGES
 
 # Imported by every Python of the run that is to be sabotaged; the flow's process starts a child that no signal to its group reaches.
 LEAK = """

@@ -15,8 +15,8 @@ from typing import Any
 
 from benchmarks.proofs.common import PROJECT, Proof, arguments, place, work_folder
 from benchmarks.proofs.given_shards import train_on
-from flows.lineage import documents_of_step, order_in, seen_by
-from flows.runs import Run, logs_of
+from flows.graph.runs import Run, logs_of
+from flows.history.lineage import documents_of_step, order_in, seen_by
 from storage.artifact import read_verified
 from training.order import PERIOD, Pattern, round_shares
 

@@ -16,11 +16,11 @@ from benchmarks.proofs.common import PROJECT, SHARED, Place, Proof, arguments, c
 from benchmarks.proofs.counters import balances, losing_a_row
 from benchmarks.proofs.fitting import fit
 from benchmarks.shared_corpus import EXTRACTION, check_layout, files, rows
-from flows.recipe import load_recipe
-from flows.runs import Run
-from flows.show import mixture_table, selection_lines
-from flows.terminal import console
-from flows.walk import STAGES
+from flows.graph.runs import Run
+from flows.graph.walk import STAGES
+from flows.recipe.recipe import load_recipe
+from flows.report.words import mixture_table, selection_lines
+from flows.running.terminal import console
 from pipeline.dedup.minhash import MinHashConfig
 from pipeline.ingest import extract
 from pipeline.ingest.config import LanguageConfig, RawFile, SourceConfig

@@ -15,11 +15,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from flows.graph.runs import METRICS, Run, logs_of
+from flows.graph.staleness import TRAINING, in_order, stale_artifacts, stale_lines
 from flows.report import figures
 from flows.report.samples import samples
-from flows.runs import METRICS, Run, logs_of
-from flows.show import NO_BETTER_THAN_COUNTING
-from flows.staleness import TRAINING, in_order, stale_artifacts, stale_lines
+from flows.report.words import NO_BETTER_THAN_COUNTING
 from pipeline.ingest.documents import read_quarantine
 from storage.artifact import Manifest, read_verified
 from training.config import parameter_count

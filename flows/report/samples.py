@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flows.runs import Run
+from flows.graph.runs import Run
 from pipeline.documents import partition_of, parts_of, read_documents
 from storage.artifact import Manifest, read_verified
 

@@ -19,7 +19,7 @@ from benchmarks import measure_domains, measure_extraction, measure_filters, mea
 from benchmarks.proofs.fitting import fit
 from benchmarks.proofs.proof_8 import RECIPE, edge_case
 from benchmarks.shared_corpus import TEXTS, check_layout, kept_out
-from flows.recipe import Recipe
+from flows.recipe.recipe import Recipe
 from pipeline.dedup.minhash import MinHashConfig
 from pipeline.ingest.config import LanguageConfig
 from storage.errors import ConfigError

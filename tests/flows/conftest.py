@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.driver import Plan, open_plan
-from flows.prefect_flows import whole_path
+from flows.running.driver import Plan, open_plan
+from flows.running.prefect_flows import whole_path
 from tests.flows.small_corpus import write_corpus
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flows.data_to_checkpoint import data_to_checkpoint
-from flows.driver import Plan
-from flows.making import make
-from flows.walk import Asked, Job, Sources, StageName, Walk
+from flows.graph.walk import Asked, Job, Sources, StageName, Walk
+from flows.running.driver import Plan
+from flows.running.making import make
 from pipeline.snapshot import snapshot
 from storage.artifact import Manifest
 

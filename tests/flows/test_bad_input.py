@@ -14,7 +14,7 @@ from benchmarks.proofs.bad_cases import Bench, Case, Outcome, linked_copy
 from benchmarks.proofs.bad_files import BadSource, Dirty, bad_sources, ingest_dirty
 from benchmarks.proofs.bad_recipes import execution_cases, late_cases, recipe_cases
 from benchmarks.proofs.common import TEST_RECIPE, Finished, place
-from flows.cli import app
+from flows.cli.app import app
 from scripts.minio import Minio
 
 

@@ -22,12 +22,12 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
 from benchmarks.proofs.common import TEST_RECIPE, Place, place
-from flows.driver import use_credentials
-from flows.prefect_flows import whole_path
+from flows.graph.runs import open_run
+from flows.graph.walk import StageName
 from flows.processes import death_signal_setter
 from flows.report.build import build_report
-from flows.runs import open_run
-from flows.walk import StageName
+from flows.running.driver import use_credentials
+from flows.running.prefect_flows import whole_path
 from scripts.minio import Minio, running_minio
 from storage.errors import ConfigError
 from storage.store import Store

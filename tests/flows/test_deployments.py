@@ -12,7 +12,7 @@ from benchmarks.proofs.common import TEST_RECIPE, Place, place
 from benchmarks.proofs.deployed import PROCESSES, WHOLE_PATH, Deployed, cancel_in_training, server_and_worker
 from benchmarks.proofs.killing import processes_of
 from benchmarks.proofs.proof_2 import a_threshold, with_threshold
-from flows.walk import STAGES
+from flows.graph.walk import STAGES
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc"), pytest.mark.timeout(1200)]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.driver import Plan, open_plan
-from flows.lineage import documents_of_step, drop_reason, explain, find_document, locate
+from flows.cli.app import app
+from flows.cli.show import decision
+from flows.graph.runs import open_run
+from flows.history.lineage import documents_of_step, drop_reason, explain, find_document, locate
 from flows.report.build import build_report
-from flows.runs import open_run
-from flows.show import decision
+from flows.running.driver import Plan, open_plan
 from pipeline.documents import part_name
 from storage.store import Store
 from storage.tables import read_table

@@ -13,10 +13,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmarks.proofs.counters import balances, losing_a_row
-from flows.cli import app
-from flows.driver import Plan, check_asked, nothing_to_do, survey
-from flows.garbage import find_garbage
-from flows.lineage import (
+from flows.cli.app import app
+from flows.cli.show import explanation
+from flows.graph.runs import logs_of, open_run
+from flows.graph.walk import STAGES, Asked
+from flows.history.garbage import find_garbage
+from flows.history.lineage import (
     GROUPS,
     TRAINING,
     documents_of_step,
@@ -28,10 +30,9 @@ from flows.lineage import (
     order_in,
     seen_by,
 )
-from flows.prefect_flows import one_stage
-from flows.runs import logs_of, open_run
-from flows.show import explanation, stage_line
-from flows.walk import STAGES, Asked
+from flows.report.words import stage_line
+from flows.running.driver import Plan, check_asked, nothing_to_do, survey
+from flows.running.prefect_flows import one_stage
 from pipeline.documents import part_name, read_documents
 from storage.artifact import Manifest, read_verified
 from storage.errors import ConfigError, IntegrityError
@@ -107,7 +108,7 @@ def test_explain_takes_no_row_that_was_made_of_other_documents(finished: Plan) -
     """RULE 5: a table's row belongs to a document by its place only while both were made of the same documents."""
     place = find_document(finished.run, documents_of_step(finished.run, "pretrain", 0)[0].id.hex())
     newer = {source: replace(manifest, digest="0" * 64) for source, manifest in finished.run.manifests("documents").items()}
-    with mock.patch("flows.lineage._documents", return_value=newer):
+    with mock.patch("flows.history.lineage._documents", return_value=newer):
         facts = explain(finished.run, place)
         assert [facts[stage] for stage in ("dedup", "quality", "domains", "select")] == [None] * 4
         assert facts["document"]["id"] == place.id

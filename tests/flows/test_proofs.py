@@ -21,9 +21,9 @@ from benchmarks.proofs.proof_1 import data_checks, export_checks, score_checks
 from benchmarks.proofs.proof_2 import a_threshold, is_select_and_after, with_mixture, with_threshold
 from benchmarks.proofs.proof_4 import same_but_for_origins
 from benchmarks.proofs.proof_6 import consumed_checks
-from flows.driver import Plan, open_plan, survey
-from flows.runs import open_run
-from flows.walk import STAGES, Asked
+from flows.graph.runs import open_run
+from flows.graph.walk import STAGES, Asked
+from flows.running.driver import Plan, open_plan, survey
 from scripts.minio import Minio
 from storage.store import Store
 from tests.flows.in_process import run_here

@@ -1,0 +1,1 @@
+"""`caravan …`: the commands, and how they show what they found."""

@@ -1,0 +1,1 @@
+"""What stands and what does not, and why: the walk over the graph, and the runs that point at artifacts."""

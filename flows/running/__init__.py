@@ -1,0 +1,1 @@
+"""Who runs the graph: Prefect, workers of this machine, a launcher for training."""

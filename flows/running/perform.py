@@ -1,0 +1,273 @@
+"""Makes what the walk asks for: data stages in groups of work, torch stages in a child process, training under the launcher. RULE 11."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flows.graph.runs import METRICS, logs_of
+from flows.graph.walk import Job, Sources
+from flows.recipe.execution import TrainingStage
+from flows.recipe.recipe import TrainedConfig
+from flows.running.driver import Plan
+from flows.running.launch import Attempt, TorchrunHere, run_attempts
+from flows.running.making import make
+from flows.running.tasks import DaskGroups, ThreadGroups, run_task, watched
+from flows.running.terminal import Report, console
+from flows.running.workers import Workers
+from pipeline.partitions import RunGroups
+from pipeline.snapshot import snapshot
+from storage.artifact import Manifest, artifact_root, find
+from storage.errors import ConfigError, IntegrityError
+from storage.store import Store
+from training.config import ArtifactRef, TrainSpec, expand_phases
+
+# What bears on bytes when nothing else changed.
+LIBRARIES = (
+    "datasketch",
+    "datatrove",
+    "fasttext-numpy2-wheel",
+    "fastwarc",
+    "numpy",
+    "pyarrow",
+    "resiliparse",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "trafilatura",
+    "transformers",
+)
+AGAIN = "again"
+
+
+@dataclass(frozen=True)
+class Redirected(Store):
+    """A store whose folder `old` lies at `new`: an artifact is executed again beside the one that stands."""
+
+    old: str = ""
+    new: str = ""
+
+    def _moved(self, path: str) -> str:
+        inside = path == self.old or path.startswith(f"{self.old}/")
+        return self.new + path[len(self.old) :] if inside else path
+
+    def local_path(self, path: str) -> Path:
+        """The path in the local file system of `path`."""
+        return super().local_path(self._moved(path))
+
+    def full_path(self, path: str) -> str:
+        """The path of `path` as fsspec takes it."""
+        return super().full_path(path if self.is_local else self._moved(path))
+
+
+def environment() -> dict[str, Any]:
+    """Versions that bear on bytes."""
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), "machine": platform.machine(), "libraries": versions}
+
+
+@dataclass
+class Performer:
+    """Makes artifacts, each stage as a Prefect task. `dask`: the cluster's task runner, or None for workers of this machine."""
+
+    plan: Plan
+    workers: Workers
+    dask: Any = None
+
+    def __call__(self, jobs: Sequence[Job]) -> list[Manifest]:
+        """The artifacts of one stage's jobs, in order."""
+        title = jobs[0].key if len(jobs) == 1 else f"{jobs[0].key.rpartition('/')[0]} ({len(jobs)})"
+        return run_task(jobs[0].stage.name, title, lambda: self._make(jobs, title, self.plan.store))
+
+    def again(self, job: Job, standing: Manifest) -> None:
+        """Execute a job whose artifact stands, beside it, and compare.
+
+        Raises ConfigError when it stands from another execution, IntegrityError when the bytes differ.
+        """
+        if job.stage.name == "snapshot":
+            return
+        self._refuse_other_execution(job, standing)
+        root = artifact_root(job.stage.artifact, job.fingerprint)
+        aside = f"{AGAIN}/{uuid.uuid4().hex[:12]}"
+        store = Redirected(self.plan.store.uri, old=root, new=aside)
+        (made,) = run_task(job.stage.name, f"{job.key} again", lambda: self._make([job], f"{job.key} again", store))
+        if made.digest != standing.digest:
+            files = sorted(entry.name for entry in made.files if (entry.name, entry.sha256) not in _sums(standing))
+            where = f"{root}/manifest.json (other bytes in {', '.join(files[:3]) or 'its files'}, kept in {aside})"
+            raise IntegrityError(where, expected=f"digest {standing.digest}", actual=f"digest {made.digest}")
+        self.plan.store.remove_tree(aside)
+        console.print(f"  {job.key}: executed again, equal digest {made.digest[:16]}")
+
+    def _refuse_other_execution(self, job: Job, standing: Manifest) -> None:
+        now = self._info(job)
+        for part in ("environment", "execution"):
+            before = standing.info.get(part)
+            if before is None and part == "execution":
+                continue
+            for field, new in sorted(now[part].items()):  # the trainer records more of its execution than bears on bytes
+                old = (before or {}).get(field)
+                if old != new:
+                    was = f"{part}.{field} was {old} and is {new} now"
+                    raise ConfigError(f"--force {job.stage.name}: {was}, so equal bytes are not promised")
+
+    def _info(self, job: Job) -> dict[str, Any]:
+        """What the manifest records beside the result."""
+        return {"run": self.plan.run.name, "environment": environment(), "execution": self._execution(job)}
+
+    def _execution(self, job: Job) -> dict[str, Any]:
+        """The part of the execution under which equal bytes are promised."""
+        if job.stage.where == "torchrun":
+            place = self.plan.execution.place(_training_stage(job))
+            return place.model_dump(mode="json", include={"parallel", "micro_batch_size", "device", "threads_per_rank"})
+        if job.stage.name in ("export", "evaluate"):
+            return self.plan.execution.evaluation.model_dump(mode="json")
+        return {}
+
+    def _make(self, jobs: Sequence[Job], title: str, store: Store) -> list[Manifest]:
+        stage, raw = jobs[0].stage, self.plan.raw
+        if stage.name == "snapshot":
+            assert isinstance(jobs[0].config, Sources)
+            return [snapshot(raw, store, jobs[0].config.sources)]
+        if stage.where == "torchrun":
+            return [self._train(job, store) for job in jobs]
+        with watched(stage.name, title, "groups") as progress:
+            groups = self._groups(stage.name, progress)
+            if stage.where == "here":
+                return [make(store, raw, self._info(job), job, groups) for job in jobs]
+            return self._in_children(jobs, store, groups)
+
+    def _groups(self, stage: str, progress: Report) -> RunGroups:
+        """Who runs groups of work: Dask, or workers of this machine."""
+        if self.dask is None:
+            return ThreadGroups(self.workers, progress)
+        return DaskGroups(self.dask, stage, progress, self.plan.execution.credentials_block)
+
+    def _in_children(self, jobs: Sequence[Job], store: Store, groups: RunGroups) -> list[Manifest]:
+        info = self._info(jobs[0])
+        if jobs[0].stage.name not in ("export", "evaluate"):
+            work: Callable[[Job], Manifest] = partial(make, store, self.plan.raw, info)
+            return list(groups(work, jobs))
+        place = self.plan.execution.evaluation
+        variables = {"OMP_NUM_THREADS": str(place.threads), **({} if place.device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""})}
+        return [
+            self.workers.call(partial(make, store, self.plan.raw, {**info, "started_at_s": time.time()}, job), environment=variables)
+            for job in jobs
+        ]
+
+    def _train(self, job: Job, store: Store) -> Manifest:
+        """One training stage under the launcher, its logs and metrics copied to the run."""
+        started_at_s = time.time()
+        again = isinstance(store, Redirected)
+        name = _training_stage(job)
+        place, fingerprint = self.plan.execution.place(name), f"{AGAIN}-{uuid.uuid4().hex[:12]}" if again else job.fingerprint
+        self._refuse_early(job, place.first_step)
+        folder = self.plan.run.work_dir(self.plan.execution.work_dir) / f"{name}-{fingerprint[:12]}"
+        assert isinstance(job.config, TrainedConfig)
+        if not again:
+            self.plan.run.training[name] = fingerprint
+        metrics = folder / METRICS
+        begin = metrics.stat().st_size if metrics.exists() else 0  # what an earlier call left says nothing of this one's progress
+        n_steps = sum(phase.n_steps for phase in expand_phases(job.config.training.schedule))
+
+        def prepare(_: int) -> Attempt:
+            attempt = folder / f"attempt-{uuid.uuid4().hex[:8]}"
+            attempt.mkdir(parents=True)
+            spec = self._spec(job, fingerprint, folder, attempt, started_at_s)
+            (attempt / "spec.json").write_text(spec.model_dump_json(indent=1))
+            variables = {"OMP_NUM_THREADS": str(place.threads_per_rank)}
+            return Attempt(("-m", "training.run", "--spec", str(attempt / "spec.json")), place.parallel.world_size, attempt, variables)
+
+        with watched(name, f"{name} ({place.parallel})", "steps") as progress:
+
+            def watch() -> None:
+                done, words = newest_step(metrics, begin)
+                progress(done, n_steps, words)
+
+            try:
+                run_attempts(
+                    TorchrunHere(),
+                    prepare,
+                    max_attempts=self.plan.execution.max_attempts,
+                    timeout_s=self.plan.execution.attempt_timeout_s,
+                    watch=watch,
+                )
+            finally:
+                if not again:
+                    self._keep_logs(logs_of(self.plan.run.name, name, fingerprint), folder)
+        manifest = find(self.plan.store, job.stage.artifact, fingerprint)
+        if manifest is None:
+            raise IntegrityError(f"artifacts/{name}/{fingerprint}", expected="a manifest, as the trainer said", actual="none")
+        if again:
+            self.plan.store.remove_tree(artifact_root(job.stage.artifact, fingerprint))
+        return manifest
+
+    def _spec(self, job: Job, fingerprint: str, folder: Path, attempt: Path, started_at_s: float) -> TrainSpec:
+        assert isinstance(job.config, TrainedConfig)
+        name = _training_stage(job)
+        refs = {key: ArtifactRef(stage=value.stage, fingerprint=value.fingerprint) for key, value in job.inputs.items()}
+        return TrainSpec(
+            stage=name,
+            store_uri=self.plan.store.uri,
+            fingerprint=fingerprint,
+            payload=job.payload,
+            model=job.config.model,
+            training=job.config.training,
+            execution=self.plan.execution.place(name).execution,
+            tokens=refs["tokens"],
+            plan=refs["plan"],
+            parent=refs.get("checkpoint"),
+            first_step=self.plan.execution.place(name).first_step,
+            info={key: value for key, value in self._info(job).items() if key != "execution"} | {"started_at_s": started_at_s},
+            run_dir=str(folder),
+            attempt_dir=str(attempt),
+        )
+
+    def _refuse_early(self, job: Job, first_step: int) -> None:
+        steps = self.plan.store.list_dirs(f"{artifact_root(job.stage.artifact, job.fingerprint)}/steps")
+        newest = max((int(step) for step in steps if step.isdigit()), default=0)
+        if newest < first_step:
+            raise ConfigError(
+                f"execution.training.{job.stage.name}.first_step: this mesh serves steps from {first_step:,}, and the newest checkpoint is "
+                f"of step {newest:,}: run the steps before with another execution file"
+            )
+
+    def _keep_logs(self, root: str, folder: Path) -> None:
+        """Copy metrics, the log of what was fed and the attempts' output to the run in the store. RULE 8."""
+        for path in sorted(folder.rglob("*")):
+            kept = path.name == "output.log" or path.suffix in (".jsonl", ".json")
+            if path.is_file() and kept:
+                self.plan.store.write(f"{root}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+
+def _sums(manifest: Manifest) -> set[tuple[str, str]]:
+    return {(entry.name, entry.sha256) for entry in manifest.files}
+
+
+def _training_stage(job: Job) -> TrainingStage:
+    name: Any = job.stage.name
+    return name  # type: ignore[no-any-return]  # only training stages run under the launcher
+
+
+def newest_step(metrics: Path, begin: int = 0) -> tuple[int, str]:
+    """How many optimizer steps the last line from byte `begin` on has seen, and its loss and speed in words; 0 and "starting" before."""
+    try:
+        with metrics.open("rb") as file:
+            file.seek(max(begin, file.seek(0, 2) - 8192))
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return 0, "starting"
+    for line in reversed(lines):
+        try:
+            row = json.loads(line)
+            return int(row["step"]) + 1, f"loss {row['loss']:.3f}, {row['tokens_per_s']:,.0f} tokens/s"
+        except (ValueError, KeyError, TypeError):
+            continue  # a line that is being written, or one of another kind
+    return 0, "starting"

@@ -1,0 +1,93 @@
+"""flows/cli/show.py: what stands alike is one row, and nothing is left out of a sum."""
+
+from __future__ import annotations
+
+from flows.cli.show import decision, garbage_table, grouped, status_table
+from flows.graph.walk import StageName, State, Visit
+from flows.history.garbage import Garbage
+from flows.history.lineage import Copy
+from storage.store import FileInfo
+from tests.flows.rendering import rendered
+
+
+def visit(key: str, stage: StageName, state: State, reason: str = "") -> Visit:
+    return Visit(key, stage, state, reason, True, None)
+
+
+def test_what_is_fresh_is_one_row_a_stage_and_what_is_stale_keeps_its_name_and_reason() -> None:
+    visits = [
+        visit("extract/web/a", "ingest", "fresh"),
+        visit("documents/web", "ingest", "fresh"),
+        visit("signals/web", "quality", "stale", "quality.x: 1 → 2"),
+        visit("signals/code", "quality", "stale", "quality.x: 1 → 2"),
+        visit("extract/web/b", "ingest", "stale", "new file"),
+        visit("extract/web/c", "ingest", "stale", "new file"),
+    ]
+    assert grouped(visits) == [
+        ("ingest", 2, "fresh", ""),
+        ("signals/web", 1, "stale", "quality.x: 1 → 2"),
+        ("signals/code", 1, "stale", "quality.x: 1 → 2"),
+        ("extract/web", 2, "stale", "new file"),
+    ]
+
+
+def test_of_a_run_never_made_each_stage_is_one_row() -> None:
+    """What another run made of it already is fresh; the rest is not made yet, whatever it waits for."""
+    visits = [
+        visit("snapshot", "snapshot", "fresh"),
+        visit("extract/web/a", "ingest", "stale", "not made yet"),
+        visit("documents/web", "ingest", "stale", "input extract.a: extract/web/a not made yet"),
+        visit("dedup", "dedup", "stale", "input documents.web: extract/web/a not made yet"),
+    ]
+    assert grouped(visits, is_new=True) == [
+        ("snapshot", 1, "fresh", ""),
+        ("ingest", 2, "stale", "not made yet"),
+        ("dedup", 1, "stale", "not made yet"),
+    ]
+
+
+def test_a_name_that_looks_like_markup_is_shown_as_it_is() -> None:
+    """A page of a web framework is called `[slug]`; a closing tag in a name ended the command."""
+    names = ["extract/app/[slug]/page.tsx", "documents/a[/b].txt"]
+    rows = rendered(status_table([visit(name, "ingest", "stale", f"new file {name}") for name in names]))
+    assert all(name in row for name, row in zip(["extract/app", names[1]], rows[1:], strict=True))
+    assert all(f"new file {name}" in row for name, row in zip(names, rows[1:], strict=True))
+
+
+def test_garbage_of_one_stage_and_reason_is_one_row_and_the_sum_counts_all_of_it() -> None:
+    one, two = FileInfo("artifacts/extract/a/x", 5), FileInfo("artifacts/extract/b/x", 7)
+    garbage = [
+        Garbage("artifacts/extract/a", "no run refers to it", (one,)),
+        Garbage("artifacts/extract/b", "no run refers to it", (two, two)),
+        Garbage("artifacts/pretrain/c", "unfinished", (one,)),
+    ]
+    rows = rendered(garbage_table(garbage))
+    assert "artifacts/extract/ (2 artifacts) no run refers to it 3 19" in rows
+    assert "artifacts/pretrain/c unfinished 1 5" in rows
+    assert "all 4 24" in rows
+
+
+def test_the_decision_follows_a_copy_through_the_groups_that_it_lost_in() -> None:
+    """Its page was renewed, and the newer page was nearly another one."""
+    first, second = Copy(b"\1" * 16, "web", "near"), Copy(b"\2" * 16, "books", None)
+    row = {"keep": False, "reason": "url", "domain": "general", "component": None, "split": "train"}
+    facts = {"select": row, "stale": {}, "same": {"url": [first], "near": [second]}}
+    assert decision(facts) == {
+        "dropped": "url: another document of its URL stayed",
+        "01" * 16: "web, stayed and was itself dropped as near",
+        "02" * 16: "books, stayed and is kept",
+    }
+    gone = {**facts, "same": {"url": [Copy(b"\1" * 16, "web", "lines")]}}
+    assert decision(gone)["01" * 16] == "web, stayed and was itself dropped as lines: no copy of the text is kept"
+    unknown = {**facts, "same": {"url": [Copy(b"\1" * 16, "web", "url")]}}
+    assert list(decision(unknown)) == ["dropped"]
+
+
+def test_the_decision_says_where_a_document_is_kept_and_when_there_is_none() -> None:
+    kept = {"keep": True, "reason": None, "domain": "math", "component": "essays-only", "split": "train"}
+    assert decision({"select": kept, "stale": {}}) == {"kept": "in essays-only, to train on"}
+    assert decision({"select": {**kept, "split": "held_out", "component": None}, "stale": {}}) == {"kept": "in math, held out"}
+    assert decision({"stale": {}}) == {"none": "not made yet: caravan run --to select"}
+    assert decision({"select": None, "stale": {}}) == {"stale": "select: it ran on other documents of this source: caravan run"}
+    stale = decision({"select": kept, "stale": {"select": "input quality: quality.x: 1 → 2"}})
+    assert stale["stale"] == "made from earlier inputs (quality.x: 1 → 2); run again to renew"

@@ -1,0 +1,26 @@
+"""flows/report/words.py: scores are the numbers of the file, counts are said in words."""
+
+from __future__ import annotations
+
+from flows.report.words import counts_text, scores_table
+from storage.artifact import Manifest
+from tests.flows.rendering import rendered
+
+
+def test_counts_are_said_in_words() -> None:
+    counts = {"documents": 1234, "documents_with_url": 0, "size_bytes": 5, "reason:near": 3, "near_candidates": 2}
+    said = counts_text(Manifest("dedup", "", "", {}, (), counts))
+    assert said == "1,234 documents, 0 documents compared by URL, 5 bytes, 2 near candidates"
+
+
+def test_scores_show_every_domain_beside_the_unigram_model_and_every_metric_of_a_task() -> None:
+    scores = {
+        "bits_per_byte": {"code": 2.5, "all": 3.25},
+        "unigram_bits_per_byte": {"code": 3.5, "all": 4.0},
+        "tasks": {"caravan_cloze": {"acc": 0.125, "acc_stderr": 0.05, "n": 40.0}},
+    }
+    rows = rendered(scores_table(scores))
+    assert "bits per byte held-out code 2.500 3.500 0.714" in rows
+    assert "bits per byte held-out all 3.250 4.000 0.812" in rows
+    assert "acc caravan_cloze, 40 items 0.125" in rows
+    assert "acc_stderr caravan_cloze, 40 items 0.050" in rows
