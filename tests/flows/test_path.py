@@ -12,7 +12,6 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from benchmarks.proofs.counters import balances, losing_a_row
 from flows.cli import app
 from flows.driver import Plan, check_asked, nothing_to_do, survey
 from flows.garbage import find_garbage
@@ -36,6 +35,7 @@ from pipeline.documents import part_name, read_documents
 from storage.artifact import Manifest, read_verified
 from storage.errors import ConfigError, IntegrityError
 from storage.tables import read_table
+from tests.acceptance.corpus_counters import balances, losing_a_row
 
 
 def test_every_stage_made_its_artifacts(finished: Plan) -> None:
