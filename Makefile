@@ -1,6 +1,6 @@
 # Caravan. `make help` lists the targets. All set-up is done on the way: a Python 3.11 or 3.12, make and a C compiler are enough.
 #   PYTHON=...      the Python to make .venv with (default: the first of python3.12, python3.11, python3 that runs)
-#   RECIPE= CORPUS= SHARDS= SEED=    another input for a proof or the bench
+#   RECIPE= CORPUS= SHARDS= SEED=    another input for an acceptance or the bench; RECIPE for the demo too
 #   EXECUTION=...   where and how the demo runs (default flows/execution/local.yaml)
 
 SHELL := /bin/sh
@@ -22,13 +22,17 @@ export HF_HUB_OFFLINE := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 120
 
-PROOFS := $(foreach n,1 2 3 4 5 6 7 8 9 10,proof-$(n))
+# `make accept-NAME` runs tests/acceptance/NAME.py (dashes are underscores there), whose first line says what it shows.
+ACCEPTANCES := demo rerun object-store cuts-and-kills deployments mixture parity corpus bad-input clean-clone
 
-.PHONY: help demo test check format bench minio setup setup-venv lock clean $(PROOFS)
+.PHONY: help demo test check format bench minio setup setup-venv lock clean $(ACCEPTANCES:%=accept-%)
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  make proof-N      one proof of issue 5, N = 1, 2, 3, 4, 5, 6, 7, 8, 9 or 10; RECIPE= CORPUS= SHARDS= SEED= give it another input"
+	@echo "Each acceptance shows one thing for real, and prints what it found beside what is asked; RECIPE= CORPUS= SHARDS= SEED= give it another input:"
+	@for name in $(ACCEPTANCES); do \
+		printf '  make %-21s %s\n' "accept-$$name" "$$(sed -n '1 { s/^"""//; s/"""$$//; p; q; }' "tests/acceptance/$$(echo "$$name" | tr - _).py")"; \
+	done
 
 setup: setup-venv  ## everything that the other targets need: .venv, the language model, the MinIO server
 	@sh scripts/setup.sh minio
@@ -52,8 +56,8 @@ format: setup-venv  ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(PROOFS): proof-%: setup
-	@$(RUN) -m benchmarks.proofs.proof_$* $(INPUT)
+$(ACCEPTANCES:%=accept-%): accept-%: setup
+	@$(RUN) -m tests.acceptance.$(subst -,_,$*) $(INPUT)
 
 bench: setup  ## each figure beside its peer's on the same input, and a worker's memory; CORPUS= SEED= give it another input
 	@$(RUN) -m benchmarks $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(SEED),--seed "$(SEED)")

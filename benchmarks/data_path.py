@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.proofs.cutting import lines_of, warc_records
+from benchmarks.raw_records import lines_of, warc_records
 from flows.data_to_checkpoint import data_to_checkpoint
 from flows.graph.runs import Run
 from flows.graph.walk import Asked, Job, Sources, StageName, Walk

@@ -37,6 +37,7 @@ settings.register_profile("dev", deadline=None, suppress_health_check=[HealthChe
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
+pytest_plugins = ["tests.finished_run"]
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PROJECT = Path(__file__).resolve().parent.parent
 

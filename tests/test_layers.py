@@ -107,6 +107,15 @@ def breaches(root: Path) -> list[str]:
     return found
 
 
+def acceptances_imported(root: Path) -> list[str]:
+    """Every import of an acceptance by a benchmark or a script under `root`."""
+    found = []
+    for path in sorted(path for folder in ("benchmarks", "scripts") for path in (root / folder).rglob("*.py")):
+        names = imported(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+        found += [f"{path.relative_to(root)} imports {name}" for name in sorted(names) if f"{name}.".startswith("tests.acceptance.")]
+    return found
+
+
 def cycle(imports: Imports) -> list[str]:
     """A cycle of imports between the project's modules, or an empty list."""
     done: set[str] = set()
@@ -131,6 +140,17 @@ def cycle(imports: Imports) -> list[str]:
 def test_layers_point_one_way(project: Path) -> None:
     """flows -> pipeline, training, storage; pipeline -> storage; training -> storage; prefect and torch only where they may be."""
     assert breaches(project) == []
+
+
+def test_benchmarks_and_scripts_import_no_acceptance(project: Path, tmp_path: Path) -> None:
+    """Acceptances stand on the benchmarks' figures, never the other way round; a breach is seen."""
+    assert acceptances_imported(project) == []
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "peak.py").write_text("from tests.acceptance.common import place\nfrom tests.flows import small_corpus\n")
+    assert acceptances_imported(tmp_path) == [
+        "benchmarks/peak.py imports tests.acceptance.common",
+        "benchmarks/peak.py imports tests.acceptance.common.place",
+    ]
 
 
 def test_no_import_cycle(project: Path) -> None:
@@ -168,7 +188,7 @@ def test_names_in_flows_shadow_nothing(project: Path) -> None:
         ("flows/recipe/recipe.py", "import flows.graph.runs", "flows.recipe.recipe imports flows.graph"),
         ("flows/report/build.py", "from flows.history.lineage import Seen", "flows.report.build imports flows.history"),
         ("flows/history/garbage.py", "from flows import report", "flows.history.garbage imports flows.report"),
-        ("flows/processes.py", "from flows.recipe import reading", "flows.processes imports flows.recipe"),
+        ("flows/processes.py", "from flows.recipe.recipe import reading", "flows.processes imports flows.recipe"),
         ("flows/running/making.py", "from flows.cli.show import decision", "flows.running.making imports flows.cli"),
         ("flows/__init__.py", "import flows.processes", "flows imports flows.processes"),
         ("flows/helpers.py", "import os", "flows.helpers is in no room"),

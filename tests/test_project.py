@@ -143,18 +143,34 @@ def test_hooks_are_local(project: Path) -> None:
 
 
 def make_targets(project: Path) -> set[str]:
-    """The targets of the Makefile, proofs included."""
-    rules = re.findall(r"^([a-z][a-z0-9 -]*):(?!=)", (project / "Makefile").read_text(), flags=re.MULTILINE)
-    return {target for rule in rules for target in rule.split()} | {f"proof-{n}" for n in range(1, 11)}
+    """The targets of the Makefile, acceptances included."""
+    makefile = (project / "Makefile").read_text()
+    rules = re.findall(r"^([a-z][a-z0-9 -]*):(?!=)", makefile, flags=re.MULTILINE)
+    (acceptances,) = re.findall(r"^ACCEPTANCES := (.*)$", makefile, flags=re.MULTILINE)
+    return {target for rule in rules for target in rule.split()} | {f"accept-{name}" for name in acceptances.split()}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/STATUS.md", "docs/dependencies.md", ".ci/run"])
 def test_make_commands_in_the_pages_exist(project: Path, page: str) -> None:
     """Every `make target` that a page tells the reader to type is a target."""
     text = (project / page).read_text()
-    told = set(re.findall(r"(?:^|`|\$ )make ([a-z][a-z0-9-]*)", text, flags=re.MULTILINE)) - {"proof-"}
+    told = set(re.findall(r"(?:^|`|\$ )make ([a-z][a-z0-9-]*)", text, flags=re.MULTILINE))
     assert told
     assert told - make_targets(project) == set()
+
+
+def test_nothing_is_named_by_a_number_of_a_tracker(project: Path) -> None:
+    """What a part of the project shows is said in words: a reader has no list in which a number could be looked up."""
+    numbered = re.compile(r"\b(issues?|proofs?)[-_ ]?#?\d|\bof issue\b", flags=re.IGNORECASE)
+    found = []
+    for path in tracked(project):
+        name = path.relative_to(project).as_posix()
+        if not name.startswith(CORPUS):
+            lines = path.read_bytes().decode("utf-8", errors="ignore").splitlines()
+            found += [
+                f"{name}:{n}: {line.strip()[:80]}" for n, line in enumerate(lines, 1) if numbered.search(line) and "numbered" not in line
+            ]
+    assert found == []
 
 
 def test_caravan_commands_in_the_readme_exist(project: Path) -> None:

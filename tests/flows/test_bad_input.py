@@ -1,4 +1,4 @@
-"""Bad input: each wrong recipe, place, file and byte ends in its clear error or in the quarantine (proof 9 runs the same cases)."""
+"""Bad input: each wrong recipe, place, file and byte ends in its error or the quarantine (`make accept-bad-input` runs the same cases)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.proofs.bad_bytes import flip_cases
-from benchmarks.proofs.bad_cases import Bench, Case, Outcome, linked_copy
-from benchmarks.proofs.bad_files import BadSource, Dirty, bad_sources, ingest_dirty
-from benchmarks.proofs.bad_recipes import execution_cases, late_cases, recipe_cases
-from benchmarks.proofs.common import TEST_RECIPE, Finished, place
 from flows.cli.app import app
 from scripts.minio import Minio
+from tests.acceptance.bad_input_bytes import flip_cases
+from tests.acceptance.bad_input_cases import Bench, Case, Outcome, linked_copy
+from tests.acceptance.bad_input_files import BadSource, Dirty, bad_sources, ingest_dirty
+from tests.acceptance.bad_input_recipes import execution_cases, late_cases, recipe_cases
+from tests.acceptance.common import TEST_RECIPE, Finished, place
 
 
 def in_this_process(arguments: Sequence[str], env: Mapping[str, str]) -> Finished:

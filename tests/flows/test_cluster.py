@@ -21,7 +21,6 @@ from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
-from benchmarks.proofs.common import TEST_RECIPE, Place, place
 from flows.graph.runs import open_run
 from flows.graph.walk import StageName
 from flows.processes import death_signal_setter
@@ -31,6 +30,7 @@ from flows.running.prefect_flows import whole_path
 from scripts.minio import Minio, running_minio
 from storage.errors import ConfigError
 from storage.store import Store
+from tests.acceptance.common import TEST_RECIPE, Place, place
 
 pytestmark = pytest.mark.timeout(900)  # every group is a Prefect task here: slow on a loaded machine
 START_TIMEOUT_S = 120

@@ -1,4 +1,4 @@
-"""Deployments on a real Prefect server and worker, as `make proof-5` has them: run, re-run of a stage, refusals, cancel, and the end."""
+"""Deployments on a real Prefect server and worker, as `make accept-deployments` has them: run, one stage, refusals, cancel, end."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.proofs.common import TEST_RECIPE, Place, place
-from benchmarks.proofs.deployed import PROCESSES, WHOLE_PATH, Deployed, cancel_in_training, server_and_worker
-from benchmarks.proofs.killing import processes_of
-from benchmarks.proofs.proof_2 import a_threshold, with_threshold
 from flows.graph.walk import STAGES
+from tests.acceptance.common import TEST_RECIPE, Place, place
+from tests.acceptance.deployments_server import PROCESSES, WHOLE_PATH, Deployed, cancel_in_training, server_and_worker
+from tests.acceptance.processes import processes_of
+from tests.acceptance.rerun import a_threshold, with_threshold
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc"), pytest.mark.timeout(1200)]
 

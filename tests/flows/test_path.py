@@ -12,7 +12,6 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from benchmarks.proofs.counters import balances, losing_a_row
 from flows.cli.app import app
 from flows.cli.show import explanation
 from flows.graph.runs import logs_of, open_run
@@ -37,6 +36,7 @@ from pipeline.documents import part_name, read_documents
 from storage.artifact import Manifest, read_verified
 from storage.errors import ConfigError, IntegrityError
 from storage.tables import read_table
+from tests.acceptance.corpus_counters import balances, losing_a_row
 
 
 def test_every_stage_made_its_artifacts(finished: Plan) -> None:

@@ -1,4 +1,4 @@
-"""Proof 7: the gradient on every mesh equals that of one process.
+"""The gradient on every mesh equals that of one process.
 
     python -m tests.training.parity --all                  all 69 ordered factorisations of 2, 4, 8 and 16 processes
     python -m tests.training.parity --mesh 2,2,2,2 ...     some of them, as TP,CP,PP,DP
@@ -30,7 +30,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from benchmarks.proofs.shards import components, documents
+from tests.acceptance.given_shards import components, documents
 from tests.training.launch import run_ranks
 from training.config import ModelConfig, OptimizerConfig
 from training.loss import NO_TARGET, next_tokens
@@ -124,7 +124,7 @@ def make_tokens(step: int) -> npt.NDArray[np.int64]:
 
 
 def micro_batch_size(dims: ParallelDims) -> int:
-    """As few micro-batches as a step on this mesh can have, but two: accumulation is part of the proof."""
+    """As few micro-batches as a step on this mesh can have, but two: accumulation is part of what is shown."""
     return GLOBAL_BATCH_SIZE // dims.dp // max(dims.pp, 2)
 
 

@@ -1,4 +1,4 @@
-"""Proof 7, second part: a stopped training goes on as if it had not been.
+"""A stopped training goes on as if it had not been.
 
     python -m tests.training.resume
 

@@ -1,4 +1,4 @@
-"""Gradients on a mesh equal those of one process: a few of the 69 meshes, sabotaged runs, and a short bfloat16 run (proof 7 runs all)."""
+"""Gradients on a mesh equal those of one process: some meshes, sabotaged runs, a short bfloat16 run (`make accept-parity` runs all)."""
 
 from __future__ import annotations
 

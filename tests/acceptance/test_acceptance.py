@@ -1,10 +1,14 @@
-"""A small case of proofs 1, 2, 3, 4 and 6, by the functions that the proofs themselves use, on the one finished run of the session."""
+"""Small cases of the acceptances, by the functions that they themselves use, on the session's finished run; and their list."""
 
 from __future__ import annotations
 
+import argparse
+import ast
 import os
 import random
+import re
 import shutil
+import subprocess
 import sys
 import uuid
 from dataclasses import replace
@@ -14,20 +18,21 @@ import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL
 
-from benchmarks.proofs.common import TEST_RECIPE, Place, Proof, place
-from benchmarks.proofs.cutting import cut_corpus
-from benchmarks.proofs.killing import different, kill_and_resume, n_before_manifest, points_of, root_of
-from benchmarks.proofs.proof_1 import data_checks, export_checks, score_checks
-from benchmarks.proofs.proof_2 import a_threshold, is_select_and_after, with_mixture, with_threshold
-from benchmarks.proofs.proof_4 import same_but_for_origins
-from benchmarks.proofs.proof_6 import consumed_checks
 from flows.graph.runs import open_run
 from flows.graph.walk import STAGES, Asked
 from flows.running.driver import Plan, open_plan, survey
 from scripts.minio import Minio
 from storage.store import Store
+from tests.acceptance.common import DEMO_RECIPE, PROJECT, TEST_RECIPE, Checks, Place, arguments, different, first_line, place
+from tests.acceptance.cuts_and_kills import same_but_for_origins
+from tests.acceptance.cuts_and_kills_cutting import cut_corpus
+from tests.acceptance.cuts_and_kills_killing import kill_and_resume, n_before_manifest, points_of, root_of
+from tests.acceptance.demo import data_checks, export_checks, score_checks
+from tests.acceptance.mixture import consumed_checks
+from tests.acceptance.rerun import a_threshold, is_select_and_after, with_mixture, with_threshold
 from tests.flows.in_process import run_here
 
+FOLDER = Path(__file__).parent
 SCORED = {"documents", "dedup", "quality", "domains"}
 THROUGH_MIX = {*STAGES[: STAGES.index("pretrain")], "extract", "documents", "origins"}
 
@@ -53,18 +58,18 @@ def digests(plan: Plan) -> dict[str, str]:
     return {key: pointer.digest for key, pointer in plan.run.artifacts.items()}
 
 
-def test_proof_1_the_data_is_real_and_the_export_is_the_checkpoint(finished: Plan, tmp_path: Path) -> None:
+def test_demo_the_data_is_real_and_the_export_is_the_checkpoint(finished: Plan, tmp_path: Path) -> None:
     """All but what this model is too small for: three domains in the WARC, and bits per byte under the unigram model's."""
     run = open_run(finished.store, "test")
-    proof = Proof(1, "a small case")
-    data_checks(proof, run, finished.recipe)
-    score_checks(proof, run)
-    export_checks(proof, run, finished.recipe, tmp_path)
-    assert set(proof.failures) <= {"domains that the classifier finds in the WARC", "  their ratio"}
-    assert proof.n_checks == 11
+    checks = Checks("demo", "a small case")
+    data_checks(checks, run, finished.recipe)
+    score_checks(checks, run)
+    export_checks(checks, run, finished.recipe, tmp_path)
+    assert set(checks.failures) <= {"domains that the classifier finds in the web pages", "  ratio of the two"}
+    assert checks.n_checks == 11
 
 
-def test_proof_2_a_threshold_re_runs_select_and_what_follows_and_no_scoring(here: Place) -> None:
+def test_rerun_a_threshold_re_runs_select_and_what_follows_and_no_scoring(here: Place) -> None:
     """Up and then down, both for real as far as the tokens; what is scored keeps its bytes."""
     threshold = a_threshold(here.recipe)
     before = digests(plan_of(here))
@@ -81,7 +86,7 @@ def test_proof_2_a_threshold_re_runs_select_and_what_follows_and_no_scoring(here
     assert different(before, digests(plan)) == []
 
 
-def test_proof_2_a_mixture_re_runs_mix_and_no_tokenizing(here: Place) -> None:
+def test_rerun_a_mixture_re_runs_mix_and_no_tokenizing(here: Place) -> None:
     """The plan of pretraining alone is made, and only training and what judges it is stale behind it."""
     plan = plan_of(with_mixture(here))
     stale = {visit.stage for visit in survey(plan, Asked()).visits if visit.state == "stale"}
@@ -89,7 +94,7 @@ def test_proof_2_a_mixture_re_runs_mix_and_no_tokenizing(here: Place) -> None:
     assert run_here(plan, "mix") == ["mix/pretrain"]
 
 
-def test_proof_3_the_same_digests_on_minio(finished: Plan, s3_store: Store, tmp_path: Path) -> None:
+def test_object_store_the_same_digests_on_minio(finished: Plan, s3_store: Store, tmp_path: Path) -> None:
     """Every artifact as far as the plans; that of a checkpoint is compared where pretraining is killed on MinIO, below."""
     made = place(tmp_path, TEST_RECIPE, raw_root=Path(finished.execution.raw_root), store_uri=s3_store.uri)
     plan = plan_of(made)
@@ -99,7 +104,7 @@ def test_proof_3_the_same_digests_on_minio(finished: Plan, s3_store: Store, tmp_
     assert different(ours, digests(plan)) == []
 
 
-def test_proof_4_a_source_in_three_files_shuffled_gives_the_same_digests(here: Place, finished_folder: Path, tmp_path: Path) -> None:
+def test_cuts_a_source_in_three_files_shuffled_gives_the_same_digests(here: Place, finished_folder: Path, tmp_path: Path) -> None:
     """From the documents on, checkpoints included: what follows the documents is found as it stands."""
     undisturbed = digests(plan_of(here))
     recipe = yaml.safe_load(here.recipe.read_text())
@@ -123,7 +128,7 @@ def test_proof_4_a_source_in_three_files_shuffled_gives_the_same_digests(here: P
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 @pytest.mark.timeout(1200)  # four commands that import everything and a kill; a busy machine took 255 s
 @pytest.mark.parametrize("stage", ["dedup", "pretrain"])
-def test_proof_4_a_killed_run_is_run_again_to_the_same_digests_and_leaves_nothing(
+def test_kills_a_killed_run_is_run_again_to_the_same_digests_and_leaves_nothing(
     finished: Plan, finished_folder: Path, minio: Minio, tmp_path: Path, stage: str
 ) -> None:
     """kill -9 of a real `caravan run`: of dedup in a folder with a Prefect server of its own, of pretrain on MinIO."""
@@ -144,9 +149,94 @@ def test_proof_4_a_killed_run_is_run_again_to_the_same_digests_and_leaves_nothin
     assert os.environ.get("PREFECT_API_URL") is None
 
 
-def test_proof_6_the_hashes_of_what_was_fed_are_recomputed_without_the_project(finished: Plan, tmp_path: Path) -> None:
+def test_mixture_the_hashes_of_what_was_fed_are_recomputed_without_the_project(finished: Plan, tmp_path: Path) -> None:
     """Of every sample of every training stage, with every window of 1 % near the mixture; a changed token is noticed."""
-    proof = Proof(6, "a small case")
-    consumed_checks(proof, open_run(finished.store, "test"), tmp_path)
-    assert proof.failures == []
-    assert proof.n_checks == 7
+    checks = Checks("mixture", "a small case")
+    consumed_checks(checks, open_run(finished.store, "test"), tmp_path)
+    assert checks.failures == []
+    assert checks.n_checks == 7
+
+
+def modules() -> dict[str, str]:
+    """Name of every module of this folder that can be run -> its docstring."""
+    found = {}
+    for path in sorted(FOLDER.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        imports_checks = any(isinstance(node, ast.ImportFrom) and "Checks" in {name.name for name in node.names} for node in ast.walk(tree))
+        if imports_checks and not path.stem.startswith("test_"):
+            found[path.stem] = ast.get_docstring(tree) or ""
+    return found
+
+
+def listed() -> list[str]:
+    """The names in the Makefile's list."""
+    (names,) = re.findall(r"^ACCEPTANCES := (.*)$", (PROJECT / "Makefile").read_text(), flags=re.MULTILINE)
+    return str(names).split()
+
+
+def test_every_acceptance_is_listed_and_named_after_its_module() -> None:
+    """A dash in a name is an underscore in its module's."""
+    assert sorted(name.replace("-", "_") for name in listed()) == sorted(modules())
+    for name in listed():
+        text = (FOLDER / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
+        assert f'Checks("{name}", ' in text
+
+
+def test_make_help_says_what_each_acceptance_shows() -> None:
+    """One line for each, its module's first; short enough to be read as a list."""
+    done = subprocess.run(["make", "--no-print-directory", "help"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    shown = dict(re.findall(r"^  make accept-(\S+) +(.+)$", done.stdout, flags=re.MULTILINE))
+    assert shown == {name: first_line(modules()[name.replace("-", "_")]) for name in listed()}
+    assert max(map(len, shown.values())) <= 115
+
+
+@pytest.mark.parametrize(
+    ("holds", "code", "last"), [(True, 0, "demo holds (2 of 2 checks, "), (False, 1, "demo FAILS: a figure (1 of 2 checks, ")]
+)
+def test_the_last_line_and_the_exit_code_say_whether_it_holds(
+    holds: bool, code: int, last: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the acceptance's name."""
+    checks = Checks("demo", "What it shows.\n\nAnd how.")
+    checks.check("a figure", 1, "1", holds)
+    checks.sabotage("a breach", caught=True, how="it is seen")
+    with pytest.raises(SystemExit) as ended:
+        checks.finish()
+    assert ended.value.code == code
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "demo: What it shows."
+    assert lines[-1].startswith(last)
+
+
+def test_a_sabotage_that_passes_fails_the_acceptance(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is a check like others."""
+    checks = Checks("demo", "What it shows.")
+    checks.sabotage("a breach", caught=False, how="it is seen")
+    assert checks.failures == ["sabotage: a breach"]
+    assert "FAIL" in capsys.readouterr().out.splitlines()[-1]
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> argparse.Namespace:
+    """What `arguments` makes of these words."""
+    monkeypatch.setattr(sys, "argv", ["acceptance", *words])
+    return arguments("What it shows.", ("recipe", "seed"))
+
+
+def test_another_input_is_taken_and_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recipe by path or by name; what changes nothing is said to."""
+    assert asked(monkeypatch).recipe == DEMO_RECIPE
+    assert asked(monkeypatch, "--recipe", "test").recipe == TEST_RECIPE
+    found = asked(monkeypatch, "--recipe", str(TEST_RECIPE), "--seed", "7", "--corpus", str(tmp_path))
+    assert (found.recipe, found.seed) == (TEST_RECIPE, 7)
+    assert capsys.readouterr().out.splitlines()[-2:] == ["CORPUS= changes nothing here", f"input: recipe {TEST_RECIPE}, seed 7"]
+
+
+@pytest.mark.parametrize("words", [("--recipe", "nowhere.yaml"), ("--corpus", "nowhere"), ("--shards", "nowhere")])
+def test_an_input_that_is_not_there_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, str]
+) -> None:
+    """Before any work."""
+    with pytest.raises(SystemExit) as ended:
+        asked(monkeypatch, *words)
+    assert ended.value.code == 2
+    assert f"argument {words[0]}: {words[1]}: no such" in capsys.readouterr().err

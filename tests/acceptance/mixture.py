@@ -1,4 +1,4 @@
-"""Proof 6: the mixture as it was consumed, and `trace` both ways, held against hashes recomputed without the project.
+"""Training consumes the mixture asked for, `trace` agrees both ways, and all hashes come out again without Caravan.
 
 With SHARDS= (a folder of token shards in datatrove's format, a folder for each component) on a short training of those, shares drawn.
 """
@@ -13,11 +13,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from benchmarks.proofs.common import PROJECT, Proof, arguments, place, work_folder
-from benchmarks.proofs.given_shards import train_on
 from flows.graph.runs import Run, logs_of
 from flows.history.lineage import documents_of_step, order_in, seen_by
 from storage.artifact import read_verified
+from tests.acceptance.common import PROJECT, Checks, arguments, place, work_folder
+from tests.acceptance.mixture_given_shards import train_on
 from training.order import PERIOD, Pattern, round_shares
 
 N_SAMPLES = 1_000_000
@@ -46,14 +46,14 @@ def export_for_script(run: Run, stage: str, folder: Path) -> list[str]:
 
 def recompute(flags: list[str]) -> dict[str, Any]:
     """Run the script that imports nothing of the project."""
-    script = PROJECT / "benchmarks" / "proofs" / "recompute_fed.py"
+    script = PROJECT / "tests" / "acceptance" / "mixture_recompute.py"
     done = subprocess.run([sys.executable, "-I", str(script), *flags], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.stdout, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def consumed_checks(proof: Proof, run: Run, folder: Path) -> None:
+def consumed_checks(checks: Checks, run: Run, folder: Path) -> None:
     """Windows of the batches really consumed, and every fed sample's hash; with one token changed, a mismatch."""
     for stage in STAGES:
         if f"mix/{stage}" not in run.artifacts:
@@ -62,10 +62,15 @@ def consumed_checks(proof: Proof, run: Run, folder: Path) -> None:
         found = recompute(flags)
         limit = max(0.1 * found["window_samples"] / 100, 2.0)
         worst = f"{found['worst_samples']:.2f} samples of {found['window_samples']}"
-        proof.check(f"{stage}: worst window of 1 %", worst, "max(0.1 points, 2 samples)", found["worst_samples"] <= limit)
-        hashes = f"{found['compared']} compared, {found['mismatches']} differ"
+        checks.check(
+            f"{stage}: farthest from the mixture in any 1 % of it",
+            worst,
+            "at most 0.1 % of them, or 2 samples",
+            found["worst_samples"] <= limit,
+        )
+        hashes = f"{found['compared']:,} compared, {found['mismatches']} differ"
         ok = found["mismatches"] == 0 and found["missing"] == 0 and found["compared"] > 0
-        proof.check(f"{stage}: hashes of what was fed, recomputed", hashes, "none differs, none missing", ok)
+        checks.check(f"{stage}: hashes of what was fed, recomputed", hashes, "none differs, none missing", ok)
     plan = json.loads((folder / "pretrain.json").read_text())
     shard = sorted((folder / "train" / plan["components"][0]["name"]).glob("*.ds"))[0]
     data = bytearray(shard.read_bytes())
@@ -73,10 +78,10 @@ def consumed_checks(proof: Proof, run: Run, folder: Path) -> None:
         data[n] ^= 1
     shard.write_bytes(data)
     changed = recompute(["--plan", str(folder / "pretrain.json"), "--train", str(folder / "train"), "--fed", str(folder / "fed")])
-    proof.sabotage("tokens changed in a shard", changed["mismatches"] > 0, f"{changed['mismatches']} hashes differ")
+    checks.sabotage("tokens changed in a shard", changed["mismatches"] > 0, f"{changed['mismatches']} hashes differ")
 
 
-def order_checks(proof: Proof, rng: random.Random) -> None:
+def order_checks(checks: Checks, rng: random.Random) -> None:
     """Random shares at 10^6 samples: windows of about 1 % against the mixture."""
     worst = 0.0
     for _ in range(5):
@@ -87,10 +92,10 @@ def order_checks(proof: Proof, rng: random.Random) -> None:
             for c, share in enumerate(pattern.shares):
                 inside = pattern.count_before(c, first + WINDOW) - pattern.count_before(c, first)
                 worst = max(worst, 100 * abs(inside / WINDOW - share / PERIOD))
-    proof.check("order function at 10^6 samples, random shares", f"{worst:.4f} points", "at most 0.1 points", worst <= 0.1)
+    checks.check("10^6 samples in order, random shares: farthest in 1 %", f"{worst:.4f} points", "at most 0.1 points", worst <= 0.1)
 
 
-def trace_checks(proof: Proof, run: Run, rng: random.Random) -> None:
+def trace_checks(checks: Checks, run: Run, rng: random.Random) -> None:
     """Steps to documents and back: each says the other."""
     agreed = asked = 0
     for stage in STAGES:
@@ -101,14 +106,14 @@ def trace_checks(proof: Proof, run: Run, rng: random.Random) -> None:
             for fed in rng.sample(found, 4) if len(found := documents_of_step(run, stage, step)) > 4 else found:
                 asked += 1
                 agreed += any(seen.stage == stage and seen.step == step for seen in seen_by(run, fed.id))
-    proof.check("documents of a step whose own trace names it", f"{agreed} of {asked}", "all", asked > 0 and agreed == asked)
+    checks.check("documents of a step whose trace leads back to the step", f"{agreed} of {asked}", "all", asked > 0 and agreed == asked)
 
 
 def main() -> None:
-    """Run the proof."""
-    given = arguments(__doc__ or "")
-    proof = Proof(6, "what was consumed is the mixture, and both traces agree")
-    with work_folder("proof-6") as folder:
+    """Run the checks."""
+    given = arguments(__doc__ or "", ("recipe", "corpus", "shards", "seed"))
+    checks = Checks("mixture", __doc__ or "")
+    with work_folder("mixture") as folder:
         if given.shards:
             run = train_on(folder, given.shards, given.seed)
         else:
@@ -116,10 +121,10 @@ def main() -> None:
             here.run()
             run = here.state()
         rng = random.Random(given.seed)
-        order_checks(proof, rng)
-        trace_checks(proof, run, rng)
-        consumed_checks(proof, run, folder / "script")
-    proof.finish()
+        order_checks(checks, rng)
+        trace_checks(checks, run, rng)
+        consumed_checks(checks, run, folder / "script")
+    checks.finish()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Proof 2: a second run does nothing; a changed threshold, mixture or flag re-runs what depends on it and nothing else (RULE 11)."""
+"""A second run does nothing; a changed threshold, mixture or flag re-runs what depends on it and nothing else."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from benchmarks.proofs.common import Place, Proof, arguments, place, work_folder
 from flows.graph.walk import STAGES
 from storage.artifact import Manifest
 from storage.store import Store
+from tests.acceptance.common import Checks, Place, arguments, place, work_folder
 
 SCORING = ("ingest", "documents", "dedup", "quality", "domains")
 
@@ -83,54 +83,60 @@ def is_select_and_after(stages: Sequence[str]) -> bool:
     return "select" in stages and not set(stages) & set(SCORING)
 
 
-def threshold_checks(proof: Proof, here: Place) -> None:
+def threshold_checks(checks: Checks, here: Place) -> None:
     """One threshold, up and then down: select and what follows, no scoring; `status` names the field."""
     threshold = a_threshold(here.recipe)
     for direction, power in (("up", 1), ("down", -1)):
         value = threshold.moved(power)
         changed = with_threshold(here, threshold, value)
         stages = would_run(changed)
-        proof.check(
-            f"{threshold.field} {direction}: would run", len(stages), "select and what follows, no scoring", is_select_and_after(stages)
+        checks.check(
+            f"{threshold.field} {direction}: would run",
+            f"{len(stages)} stages",
+            "select and what follows, no scoring",
+            is_select_and_after(stages),
         )
         status = re.sub(r"\s+", "", changed.status().output)
         named = f"{threshold.field}:{threshold.value}→{value}" in status
-        proof.check("  status names the field and both values", "yes" if named else "no", "yes", named)
+        checks.check("  status names the field and both values", "yes" if named else "no", "yes", named)
         before = here.digests()
         changed.run("--to", "tokenize")
         after = changed.digests()
         kept = [key for key in before if key.partition("/")[0] in SCORING and before[key] != after[key]]
-        proof.check("  digests of documents, clusters, signals, domains", "changed" if kept else "equal", "equal", not kept)
+        checks.check("  digests of documents, clusters, signals, domains, after", "changed" if kept else "equal", "equal", not kept)
         here.run()
 
 
-def flag_checks(proof: Proof, here: Place) -> None:
+def flag_checks(checks: Checks, here: Place) -> None:
     """`--only` and `--force`."""
     fresh = here.run("--only", "dedup")
-    proof.check("--only of a fresh stage", fresh.output.strip().splitlines()[0][:24], "fresh", "fresh" in fresh.output)
+    checks.check("--only of a fresh stage", fresh.output.strip().splitlines()[0][:24], "fresh", "fresh" in fresh.output)
     threshold = a_threshold(here.recipe)
     changed = with_threshold(here, threshold, threshold.moved(2))  # moved once it was built before, so it would be fresh
     refused = changed.run("--only", "tokenize", check=False)
     is_refused = refused.code != 0 and "stale" in refused.output
-    proof.check(
+    checks.check(
         "--only where the inputs are stale", f"exit {refused.code}", "refused, naming select", is_refused and "select" in refused.output
     )
     again = here.run("--only", "select", "--force")
-    proof.check(
-        "--force: executed again, compared", "equal" if "equal digest" in again.output else "?", "equal", "equal digest" in again.output
+    checks.check(
+        "--force: executed again, compared",
+        "equal" if "equal digest" in again.output else "not said to be",
+        "equal",
+        "equal digest" in again.output,
     )
     after = would_run(here)
-    proof.check("  and nothing became stale", len(after), "0", not after)
+    checks.check("  what would run after it", f"{len(after)} stages", "0 stages", not after)
 
 
-def sabotage(proof: Proof, here: Place) -> None:
+def sabotage(checks: Checks, here: Place) -> None:
     """A change of scoring must not pass for one of a threshold; a stage that gives other bytes must not pass --force."""
 
     def split_anew(raw: dict[str, Any]) -> None:
         raw["dedup"]["held_out_fraction"] = 0.123
 
     rescored = would_run(here.with_recipe(split_anew, "split.yaml"))
-    proof.sabotage("a changed held-out split counted as a threshold", not is_select_and_after(rescored), "dedup re-runs")
+    checks.sabotage("another held-out split taken for another threshold", not is_select_and_after(rescored), "dedup re-runs")
     store, manifest = Store(here.store_uri), here.state().need("select")
     path = f"{manifest.root}/manifest.json"
     true = store.read(path)
@@ -138,27 +144,29 @@ def sabotage(proof: Proof, here: Place) -> None:
     store.write(path, false.to_json())
     forced = here.run("--only", "select", "--force", check=False)
     store.write(path, true)
-    proof.sabotage("a stage that does not give its bytes again", forced.code != 0 and "IntegrityError" in forced.output, "IntegrityError")
+    checks.sabotage("--force of a stage that gives other bytes", forced.code != 0 and "IntegrityError" in forced.output, "IntegrityError")
 
 
 def main() -> None:
-    """Run the proof."""
-    given = arguments(__doc__ or "")
-    proof = Proof(2, "nothing twice, and only what depends on a change")
-    with work_folder("proof-2") as folder:
+    """Run the checks."""
+    given = arguments(__doc__ or "", ("recipe", "corpus"))
+    checks = Checks("rerun", __doc__ or "")
+    with work_folder("rerun") as folder:
         here = place(folder, given.recipe, raw_root=given.corpus)
         first = here.run()
-        proof.note("first run", f"{first.wall_s:.1f} s")
+        checks.note("first run", f"{first.wall_s:.1f} s")
         second = here.run()
         did_nothing = "nothing to do" in second.output
-        proof.check("second run", f"{second.wall_s:.1f} s", "under 20 s, nothing to do", did_nothing and second.wall_s < 20)
-        threshold_checks(proof, here)
+        checks.check(
+            "the same run a second time", f"{second.wall_s:.1f} s", "under 20 s, nothing to do", did_nothing and second.wall_s < 20
+        )
+        threshold_checks(checks, here)
         stages = would_run(with_mixture(here))
         early = set(stages) & set(STAGES[: STAGES.index("mix")])
-        proof.check("changed mixture: would run", " ".join(stages)[:24], "mix and what follows", "mix" in stages and not early)
-        flag_checks(proof, here)
-        sabotage(proof, here)
-    proof.finish()
+        checks.check("changed mixture: would run", " ".join(stages)[:24], "mix and what follows", "mix" in stages and not early)
+        flag_checks(checks, here)
+        sabotage(checks, here)
+    checks.finish()
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from benchmarks.proofs.bad_cases import SECRET, Bench, Case, Change, Outcome
-from benchmarks.proofs.bad_files import bad_sources
+from tests.acceptance.bad_input_cases import SECRET, Bench, Case, Change, Outcome
+from tests.acceptance.bad_input_files import bad_sources
 
 
 def recipe_case(name: str, change: Change, *wanted: str) -> Case:
@@ -143,7 +143,7 @@ def _store_is_a_file(bench: Bench) -> Outcome:
 
 
 def _wrong_credential(bench: Bench) -> Outcome:
-    bucket = "proof-9"
+    bucket = "bad-input"
     bench.minio.create_bucket(bucket)
     env = {**bench.minio.environment(), "AWS_SECRET_ACCESS_KEY": SECRET}
     execution = bench.changed(bench.here.execution, _set("store", f"s3://{bucket}/x"))

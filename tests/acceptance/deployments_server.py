@@ -1,4 +1,4 @@
-"""A Prefect server and a worker as a user starts them, under a folder and on a free port of their own: proof 5 and its test stand on it."""
+"""A Prefect server and a worker as a user starts them, under a folder and on a free port of their own, to try deployments on."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType, F
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-from benchmarks.proofs.common import PROJECT, Finished, Place
-from benchmarks.proofs.killing import MARK, processes_of
 from flows.processes import death_signal_setter
 from flows.running.perform import newest_step
 from flows.running.tasks import artifact_key
+from tests.acceptance.common import PROJECT, Finished, Place
+from tests.acceptance.processes import MARK, processes_of
 
 HOST = "127.0.0.1"
 T = TypeVar("T")

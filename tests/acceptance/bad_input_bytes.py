@@ -7,13 +7,13 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 
-from benchmarks.proofs.bad_cases import Bench, Case, Outcome
-from benchmarks.proofs.common import Finished
 from flows.history.lineage import order_in
 from storage.artifact import Manifest
 from storage.checkpoints import find_step, published_steps, step_dir, steps_root
 from storage.store import Store
 from storage.token_shards import TokenStream
+from tests.acceptance.bad_input_cases import Bench, Case, Outcome
+from tests.acceptance.common import Finished
 
 
 @contextlib.contextmanager

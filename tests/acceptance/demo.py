@@ -1,4 +1,4 @@
-"""Proof 1: from a fresh clone, `make demo` gives an evaluated, exported checkpoint in under 8 minutes on 2 cores, and it is a real one."""
+"""`make demo` in a fresh clone: in under 8 minutes on 2 cores an exported, evaluated checkpoint that has learnt."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.proofs.common import DEMO_RECIPE, PROJECT, Proof, arguments, work_folder
 from flows.graph.runs import Run, open_run
 from flows.recipe.recipe import Recipe, load_recipe
 from pipeline.documents import DOMAINS, parts_of, read_beside, read_documents
 from storage.artifact import read_verified
 from storage.store import Store
 from storage.token_shards import TokenStream, stream_names
+from tests.acceptance.common import DEMO_RECIPE, PROJECT, Checks, arguments, work_folder
 from training.evaluate import load_model
 from training.export import download
 
@@ -42,7 +42,7 @@ def make(clone: Path, target: str, env: dict[str, str]) -> float:
     return time.monotonic() - started
 
 
-def demo_in_fresh_clone(proof: Proof, folder: Path, given: Namespace) -> Run:
+def demo_in_fresh_clone(checks: Checks, folder: Path, given: Namespace) -> Run:
     """Clone, set up, run; the time of set-up is that of a second one, whose downloads are in the cache."""
     clone = folder / "clone"
     subprocess.run(["git", "clone", "-q", str(PROJECT), str(clone)], check=True)
@@ -50,35 +50,41 @@ def demo_in_fresh_clone(proof: Proof, folder: Path, given: Namespace) -> Run:
     if given.corpus:
         env["CARAVAN_RAW_ROOT"] = str(given.corpus.resolve())
     recipe = "" if given.recipe == DEMO_RECIPE else f" RECIPE={given.recipe.resolve()}"
-    proof.note("set-up, downloads included", f"{make(clone, 'setup-venv', env):.1f} s")
+    checks.note("set-up, downloads included", f"{make(clone, 'setup-venv', env):.1f} s")
     shutil.rmtree(clone / ".venv")
     setup_s = make(clone, "setup-venv", env)
-    proof.note("set-up, downloads in the cache", f"{setup_s:.1f} s")
+    checks.note("set-up, downloads in the cache", f"{setup_s:.1f} s")
     demo_s = make(clone, f"demo{recipe}", env)
-    proof.note("the run", f"{demo_s:.1f} s")
+    checks.note("make demo, after that set-up", f"{demo_s:.1f} s")
     total_s = setup_s + demo_s
-    proof.check(
+    checks.check(
         "make demo, set-up included, without downloads", f"{total_s:.0f} s", f"under {MAX_TOTAL_S} s on 2 cores", total_s < MAX_TOTAL_S
     )
     return open_run(Store(str(clone / ".caravan")), load_recipe(str(given.recipe)).name)
 
 
-def data_checks(proof: Proof, run: Run, recipe: Recipe) -> None:
+def data_checks(checks: Checks, run: Run, recipe: Recipe) -> None:
     """Every deduplication drops something, three domains in the WARC, every reader used."""
     funnel = json.loads(read_verified(run.store, run.need("select"), "funnel.json"))
     for reason in ("url", "exact", "near"):
         n = funnel["total"]["dropped"].get(reason, {}).get("documents", 0)
-        proof.check(f"documents dropped by {reason}", n, "at least 1", n >= 1)
+        checks.check(f"documents dropped as copies: {reason}", n, "at least 1", n >= 1)
     kept = funnel["total"]["kept"]
     repeated = run.need("dedup").counts.get("repeated_line_bytes", 0)
-    proof.check(
-        "bytes in repeated lines", f"{repeated:,}", "above 0, and edits", repeated > 0 and kept["edited_size_bytes"] < kept["size_bytes"]
+    checks.check(
+        "bytes in repeated lines",
+        f"{repeated:,}",
+        "above 0, and taken out of what is kept",
+        repeated > 0 and kept["edited_size_bytes"] < kept["size_bytes"],
     )
     found = domains_in_web(run, recipe)
-    proof.check("domains that the classifier finds in the WARC", dict(found), "at least 3", sum(n > 0 for n in found.values()) >= 3)
+    checks.check("domains that the classifier finds in the web pages", dict(found), "at least 3", sum(n > 0 for n in found.values()) >= 3)
     used = {source.format for source in recipe.sources if run.need(f"documents/{source.name}").counts.get("documents", 0) > 0}
-    proof.check(
-        "readers that gave documents", " ".join(sorted(used)), "warc jsonl parquet files", {"warc", "jsonl", "parquet", "files"} <= used
+    checks.check(
+        "formats of raw files that gave documents",
+        " ".join(sorted(used)),
+        "warc jsonl parquet files",
+        {"warc", "jsonl", "parquet", "files"} <= used,
     )
 
 
@@ -98,16 +104,16 @@ def domains_in_web(run: Run, recipe: Recipe) -> Counter[str]:
     return found
 
 
-def score_checks(proof: Proof, run: Run) -> None:
+def score_checks(checks: Checks, run: Run) -> None:
     """Bits per byte against the unigram model, and what anneal averaged."""
     scores = json.loads(read_verified(run.store, run.need("evaluate"), "scores.json"))
     ours, unigram = scores["bits_per_byte"]["all"], scores["unigram_bits_per_byte"]["all"]
-    proof.note("held-out bits per byte; unigram", f"{ours:.4f}; {unigram:.4f}")
-    proof.check("  their ratio", f"{ours / unigram:.3f}", f"at most {MAX_RATIO}", ours / unigram <= MAX_RATIO)
+    checks.note("held-out bits per byte: checkpoint; unigram model", f"{ours:.4f}; {unigram:.4f}")
+    checks.check("  ratio of the two", f"{ours / unigram:.3f}", f"at most {MAX_RATIO}", ours / unigram <= MAX_RATIO)
     for task, metrics in scores["tasks"].items():
-        proof.note(f"task {task}", " ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
+        checks.note(f"task {task}", " ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
     averaged = run.need("anneal").info.get("averaged_steps", [])
-    proof.check("checkpoints that anneal averaged", averaged, "three", len(averaged) == 3)
+    checks.check("steps whose checkpoints anneal averaged", averaged, "three of them", len(averaged) == 3)
 
 
 def logit_difference(run: Run, recipe: Recipe, folder: Path, tokens: torch.Tensor) -> float:
@@ -121,7 +127,7 @@ def logit_difference(run: Run, recipe: Recipe, folder: Path, tokens: torch.Tenso
         return float((model(tokens, positions, torch.zeros_like(tokens)) - loaded(tokens).logits).abs().max())
 
 
-def export_checks(proof: Proof, run: Run, recipe: Recipe, folder: Path) -> None:
+def export_checks(checks: Checks, run: Run, recipe: Recipe, folder: Path) -> None:
     """The export in `transformers`: the same logits, and text; with one weight moved, other logits."""
     from safetensors.torch import load_file, save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -132,8 +138,8 @@ def export_checks(proof: Proof, run: Run, recipe: Recipe, folder: Path) -> None:
     n = min(stream.n_tokens, recipe.evaluate.seq_len)
     tokens = torch.from_numpy(stream.read(0, n).astype(np.int64))[None]
     difference = logit_difference(run, recipe, export, tokens)
-    proof.check(
-        "largest logit difference in transformers",
+    checks.check(
+        "largest difference of logits, export in transformers",
         f"{difference:.1e}",
         f"at most {MAX_LOGIT_DIFFERENCE}",
         difference <= MAX_LOGIT_DIFFERENCE,
@@ -143,25 +149,25 @@ def export_checks(proof: Proof, run: Run, recipe: Recipe, folder: Path) -> None:
     torch.manual_seed(0)
     made = loaded.generate(**tokenizer("The history of", return_tensors="pt", return_token_type_ids=False), max_new_tokens=24)
     text = tokenizer.decode(made[0], skip_special_tokens=True)
-    proof.check("generated text", repr(text[:60]), "longer than its prompt", len(text) > len("The history of"))
+    checks.check("generated text", repr(text[:60]), "longer than its prompt", len(text) > len("The history of"))
     weights = load_file(export / "model.safetensors")
     weights["model.layers.0.self_attn.q_proj.weight"] *= 1.05
     save_file(weights, export / "model.safetensors", metadata={"format": "pt"})
     moved = logit_difference(run, recipe, export, tokens)
-    proof.sabotage("one weight matrix scaled by 1.05", moved > MAX_LOGIT_DIFFERENCE, f"difference {moved:.1e}")
+    checks.sabotage("one weight matrix scaled by 1.05", moved > MAX_LOGIT_DIFFERENCE, f"difference {moved:.1e}")
 
 
 def main() -> None:
-    """Run the proof."""
-    given = arguments(__doc__ or "")
-    proof = Proof(1, "a fresh clone to an exported, evaluated checkpoint")
+    """Run the checks."""
+    given = arguments(__doc__ or "", ("recipe", "corpus"))
+    checks = Checks("demo", __doc__ or "")
     recipe = load_recipe(str(given.recipe))
-    with work_folder("proof-1") as folder:
-        run = demo_in_fresh_clone(proof, folder, given)
-        data_checks(proof, run, recipe)
-        score_checks(proof, run)
-        export_checks(proof, run, recipe, folder)
-    proof.finish()
+    with work_folder("demo") as folder:
+        run = demo_in_fresh_clone(checks, folder, given)
+        data_checks(checks, run, recipe)
+        score_checks(checks, run)
+        export_checks(checks, run, recipe, folder)
+    checks.finish()
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.proofs.common import PROJECT
-from benchmarks.proofs.shards import components, documents
 from flows.graph.runs import Run, logs_of
 from storage.artifact import Attempt, FileEntry, Manifest, find
 from storage.store import Store
 from storage.token_shards import open_shard
+from tests.acceptance.common import PROJECT
+from tests.acceptance.given_shards import components, documents
 from tests.training.stages import StageUnderTest
 from training.config import ModelConfig, OptimizerConfig, PhaseConfig, ScheduleConfig, TrainingConfig
 from training.parallel.dims import ParallelDims
@@ -50,7 +50,7 @@ def tokens_artifact(store: Store, given: dict[str, list[Path]]) -> tuple[Manifes
 
 
 def train_on(folder: Path, shards: Path, seed: int) -> Run:
-    """Train on the shards under torchrun, two ranks, shares drawn by `seed`; a run with what the proof asks. Raises CalledProcessError."""
+    """Train on the shards under torchrun, two ranks, shares drawn by `seed`; a run with what is asked of one. Raises CalledProcessError."""
     given, rng = components(shards), random.Random(seed)
     store = Store(str(folder / "store"))
     tokens, vocab_size = tokens_artifact(store, given)

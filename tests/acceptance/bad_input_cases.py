@@ -1,8 +1,8 @@
-"""Everything that is wrong in one way, and what has to be seen of it: what the cases of proof 9 and of tests/flows/test_bad_input.py share.
+"""Everything that is wrong in one way, and what has to be seen of it: the cases of bad_input.py and tests/flows/test_bad_input.py.
 
 A case runs `caravan` on a finished run of a recipe. What it must show: the class of the error, what the message has to name, an exit code
 that is not 0, no traceback, no secret; and where it is refused before any work, a store in which nothing has changed. The cases are in
-`bad_recipes.py`, `bad_files.py` and `bad_bytes.py`.
+`bad_input_recipes.py`, `bad_input_files.py` and `bad_input_bytes.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 import yaml
 
-from benchmarks.proofs.common import Finished, Place
 from scripts.minio import Minio
 from storage.store import Store
+from tests.acceptance.common import Finished, Place
 
 Command = Callable[[Sequence[str], Mapping[str, str]], Finished]
 Change = Callable[[dict[str, Any]], object]
@@ -140,7 +140,7 @@ def linked_copy(source: Path, target: Path) -> Path:
     """A copy of a folder that shares its bytes where the file system can: the files are only ever replaced, never written in place."""
 
     def link(old: str, new: str) -> None:
-        Path(new).unlink(missing_ok=True)  # of an earlier proof whose folder was kept
+        Path(new).unlink(missing_ok=True)  # of an earlier try whose folder was kept
         try:
             os.link(old, new)
         except OSError:

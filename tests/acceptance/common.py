@@ -1,4 +1,7 @@
-"""What the proofs share: the table of figures, sabotage, arguments, and running `caravan` as a user does."""
+"""What the acceptances share: the table of figures, sabotage, arguments, and running `caravan` as a user does.
+
+An acceptance is a module of this folder with a `main`, run by `make accept-NAME`: the first line of its docstring says what it shows.
+"""
 
 from __future__ import annotations
 
@@ -25,20 +28,27 @@ PROJECT = Path(__file__).resolve().parents[2]
 SHARED = PROJECT.parent / "shared"
 DEMO_RECIPE = PROJECT / "flows" / "recipes" / "demo.yaml"
 TEST_RECIPE = PROJECT / "flows" / "recipes" / "test.yaml"
+HOW_TO_READ = """\
+  ok or FAIL, what is looked at, what was found, what is asked of it; a line without ok or FAIL is for information.
+  A sabotage is something broken on purpose, to see that the check would notice."""
 
 
 @dataclass
-class Proof:
-    """Collects the figures of one proof; `finish()` ends the process with 0 only when each holds and every sabotage was caught."""
+class Checks:
+    """Collects the figures of one acceptance; `finish()` ends the process with 0 only when each holds and every sabotage was caught.
 
-    number: int
-    title: str
+    `name` is that of `make accept-NAME`, `description` the module's docstring, of which the first line is printed.
+    """
+
+    name: str
+    description: str
     started_at_s: float = field(default_factory=time.monotonic)
     failures: list[str] = field(default_factory=list)
     n_checks: int = 0
 
     def __post_init__(self) -> None:
-        print(f"proof {self.number}: {self.title}", flush=True)
+        print(f"{self.name}: {first_line(self.description)}", flush=True)
+        print(HOW_TO_READ, flush=True)
 
     def check(self, name: str, figure: Any, asked: str, ok: bool) -> bool:
         """Print one figure beside what is asked."""
@@ -53,35 +63,69 @@ class Proof:
         print(f"        {name:<58} {figure!s:>24}", flush=True)
 
     def sabotage(self, name: str, caught: bool, how: str) -> None:
-        """Record whether the proof's own test noticed a deliberate breach."""
-        self.check(f"sabotage: {name}", "caught" if caught else "passed", f"caught ({how})", caught)
+        """Record whether the acceptance's own test noticed a deliberate breach."""
+        self.check(f"sabotage: {name}", "caught" if caught else "NOT CAUGHT", f"caught ({how})", caught)
 
     def finish(self) -> None:
         """Print the verdict and exit."""
         seconds = time.monotonic() - self.started_at_s
         verdict = "holds" if not self.failures else f"FAILS: {', '.join(self.failures)}"
         held = self.n_checks - len(self.failures)
-        print(f"proof {self.number} {verdict} ({held} of {self.n_checks} checks, {seconds:.0f} s)", flush=True)
+        print(f"{self.name} {verdict} ({held} of {self.n_checks} checks, {seconds:.0f} s)", flush=True)
         sys.exit(1 if self.failures else 0)
 
 
-def arguments(description: str, *, recipe: Path = DEMO_RECIPE) -> argparse.Namespace:
-    """The arguments that every proof takes: --recipe, --corpus, --shards, --seed (the Makefile's RECIPE= CORPUS= SHARDS= SEED=)."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--recipe", type=Path, default=recipe, help="recipe file to prove it on")
-    parser.add_argument("--corpus", type=Path, default=None, help="folder of raw files, in place of the recipe's usual raw_root")
-    parser.add_argument("--shards", type=Path, default=None, help="proofs 6 and 7: folder of token shards, a folder for each component")
-    parser.add_argument("--seed", type=int, default=None, help="seed of what the proof draws; printed")
+def first_line(description: str) -> str:
+    """What an acceptance shows, from its docstring."""
+    return description.strip().partition("\n")[0]
+
+
+def arguments(description: str, takes: Sequence[str], *, recipe: Path = DEMO_RECIPE) -> argparse.Namespace:
+    """Another input than the usual: `recipe`, `corpus`, `shards`, `seed` (the Makefile's RECIPE= CORPUS= SHARDS= SEED=).
+
+    Each is printed where the acceptance `takes` it, and said to change nothing where it does not; token shards take the place of a recipe
+    and its corpus. A seed that is not given is drawn. Exits with 2 on a file or folder that is not there.
+    """
+    parser = argparse.ArgumentParser(description=first_line(description))
+    parser.add_argument("--recipe", type=_recipe_file, default=recipe, help="recipe file, or its name in flows/recipes")
+    parser.add_argument("--corpus", type=_folder, help="folder of raw files, in place of the recipe's usual raw_root")
+    parser.add_argument("--shards", type=_folder, help="folder of token shards in datatrove's format, a folder for each component")
+    parser.add_argument("--seed", type=int, help="seed of what is drawn")
     found = parser.parse_args()
+    for name in ("recipe", "corpus", "shards", "seed"):
+        if name not in takes and getattr(found, name) != parser.get_default(name):
+            print(f"{name.upper()}= changes nothing here", flush=True)
     if found.seed is None:
         found.seed = int.from_bytes(os.urandom(3), "big")
-    print(f"seed {found.seed}, recipe {found.recipe}", flush=True)
+    replaced = ("recipe", "corpus") if found.shards else ()
+    used = [f"{name} {getattr(found, name)}" for name in takes if name not in replaced and getattr(found, name) is not None]
+    if used:
+        print(f"input: {', '.join(used)}", flush=True)
     return found
+
+
+def _recipe_file(name: str) -> Path:
+    named = DEMO_RECIPE.with_name(f"{name}.yaml")
+    path = named if not Path(name).exists() and named.is_file() else Path(name)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{name}: no such file, and no such name in flows/recipes")
+    return path
+
+
+def _folder(name: str) -> Path:
+    if not Path(name).is_dir():
+        raise argparse.ArgumentTypeError(f"{name}: no such folder")
+    return Path(name)
+
+
+def different(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    """Keys whose digests differ, or that one side lacks."""
+    return sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a proof runs a recipe: files and variables for `caravan`, all of it under one folder."""
+    """Where an acceptance runs a recipe: files and variables for `caravan`, all of it under one folder."""
 
     recipe: Path
     execution: Path
@@ -190,8 +234,8 @@ def caravan(
 
 @contextmanager
 def work_folder(name: str) -> Iterator[Path]:
-    """A folder for the length of a proof; kept where CARAVAN_PROOF_DIR says, else removed."""
-    kept = os.environ.get("CARAVAN_PROOF_DIR")
+    """A folder for the length of an acceptance; kept where CARAVAN_ACCEPTANCE_DIR says, else removed."""
+    kept = os.environ.get("CARAVAN_ACCEPTANCE_DIR")
     if kept:
         folder = Path(kept) / name
         folder.mkdir(parents=True, exist_ok=True)

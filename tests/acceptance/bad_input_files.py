@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.proofs.bad_cases import Bench
-from benchmarks.proofs.common import Finished
 from flows.graph.runs import open_run
 from pipeline.ingest.documents import read_quarantine
 from storage.artifact import Manifest
 from storage.store import Store
+from tests.acceptance.bad_input_cases import Bench
+from tests.acceptance.common import Finished
 from tests.pipeline.ingest_cases import gz, http, page, warc
 
 FOLDER = RUN = "bad-input"
@@ -68,7 +68,7 @@ def parquet(column: pa.Array) -> bytes:
 
 
 def bad_sources() -> list[BadSource]:
-    """Every wrong file that proof 9 asks about."""
+    """Every wrong file, as a source of its own."""
     return [*_warcs(), *_texts(), *_ids()]
 
 

@@ -1,6 +1,6 @@
 """What training was fed, computed again from RULES 23 to 26 and the `.ds` files alone. Imports nothing of Caravan, on purpose.
 
-    python benchmarks/proofs/recompute_fed.py --plan plan.json --train FOLDER --fed FOLDER
+    python tests/acceptance/mixture_recompute.py --plan plan.json --train FOLDER --fed FOLDER
 
 FOLDER of --train holds <component>/part-*.ds and their .ds.metadata; that of --fed the logs <stage>-rank-*.jsonl. Prints JSON: samples
 computed, lines and samples compared, mismatches, samples missing from the logs, and the largest distance from the mixture in any window

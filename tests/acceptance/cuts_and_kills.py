@@ -1,4 +1,4 @@
-"""Proof 4: the same bytes however the input is cut, for any number of workers, and after kill -9 at three points of every stage.
+"""The same digests however the input is cut, with 1 worker or 2, and after kill -9 in every stage.
 
 A point is the k-th new object of a stage seen in the store from outside, drawn over the stage's artifacts (the seed is printed); the last
 object before a manifest is always one. That kill takes the run's own Prefect server with it; the others talk to one server, as on a
@@ -24,17 +24,19 @@ from typing import Any
 
 import yaml
 
-from benchmarks.proofs.common import TEST_RECIPE, Place, Proof, arguments, place, work_folder
-from benchmarks.proofs.cutting import cut_corpus
-from benchmarks.proofs.killing import MARK, Outcome, Point, different, forget, kill_and_resume, points_of, processes_of
 from flows.graph.runs import Run
 from flows.running.driver import set_up_prefect
 from scripts.minio import running_minio
+from tests.acceptance.common import TEST_RECIPE, Checks, Place, arguments, different, place, work_folder
+from tests.acceptance.cuts_and_kills_cutting import cut_corpus
+from tests.acceptance.cuts_and_kills_killing import Outcome, Point, forget, kill_and_resume, points_of
+from tests.acceptance.processes import MARK, processes_of
 
 AT_A_TIME = 2
 AS_CUT = ("snapshot", "extract", "origins")  # what says where a record was
+AS_THEY_ARE = "the raw files as they are"
 ON_S3 = ("dedup", "pretrain")
-BUCKET = "caravan-proof"
+BUCKET = "caravan-acceptance"
 
 
 def same_but_for_origins(ours: dict[str, str], theirs: dict[str, str]) -> list[str]:
@@ -62,27 +64,29 @@ def execution_fields(here: Place) -> dict[str, Any]:
     return {key: value for key, value in raw.items() if key not in ("store", "raw_root", "work_dir")}
 
 
-def cut_checks(proof: Proof, folder: Path, base: Place, corpus: Path, seed: int) -> None:
+def cut_name(n_files: int, workers: int) -> str:
+    """What a cut is called in the output."""
+    return f"{n_files} file(s) a source, shuffled, {workers} worker(s)"
+
+
+def cut_checks(checks: Checks, folder: Path, base: Place, corpus: Path, seed: int) -> None:
     """The corpus as it is, and in one, three and seven files, shuffled, with 1 and 2 workers."""
-    cuts = {(n, workers): cut_place(folder, base, corpus, n, seed, workers) for n, workers in ((1, 2), (3, 1), (7, 2))}
+    cuts = {cut_name(n, workers): cut_place(folder, base, corpus, n, seed, workers) for n, workers in ((1, 2), (3, 1), (7, 2))}
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        runs = {pool.submit(here.run): name for name, here in ((None, base), *cuts.items())}
+        runs = {pool.submit(here.run): name for name, here in {AS_THEY_ARE: base, **cuts}.items()}
         for done in as_completed(runs):
-            proof.note(
-                f"ran {'undisturbed' if runs[done] is None else 'with (files, workers) ' + str(runs[done])}",
-                f"{done.result().wall_s:.0f} s",
-            )
+            checks.note(f"the run of {runs[done]}", f"{done.result().wall_s:.0f} s")
     undisturbed = base.digests()
-    proof.note("artifacts of the undisturbed run", len(undisturbed))
-    for (n_files, workers), here in cuts.items():
+    checks.note(f"artifacts of the run of {AS_THEY_ARE}", len(undisturbed))
+    for name, here in cuts.items():
         found = same_but_for_origins(undisturbed, here.digests())
-        name = f"{n_files} file(s) a source, shuffled, {workers} worker(s)"
-        proof.check(name, f"OTHER {found[0]}" if found else "equal", "equal digests", not found)
+        figure = f"differs: {found[0]}" if found else "equal"
+        checks.check(f"digests of {name}", figure, f"those of {AS_THEY_ARE}", not found)
 
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill to do: at a point, in a store under `store_uri` ("" = a folder), with the run's own Prefect server or the proof's."""
+    """One kill to do: at a point, in a store under `store_uri` ("" = a folder), with the run's own Prefect server or the shared one."""
 
     point: Point
     store_uri: str
@@ -101,7 +105,7 @@ def kills_of(run: Run, seed: int, s3: str) -> list[Kill]:
     return kills
 
 
-def kill_checks(proof: Proof, folder: Path, base: Place, seed: int, s3: str) -> None:
+def kill_checks(checks: Checks, folder: Path, base: Place, seed: int, s3: str) -> None:
     """Every kill, two at a time; then again, and the digests of the undisturbed run, of that stage and of what follows."""
     run, server = base.state(), server_of(base)
     homes: queue.SimpleQueue[str] = queue.SimpleQueue()  # Prefect databases, used again: a new one takes seconds
@@ -121,18 +125,19 @@ def kill_checks(proof: Proof, folder: Path, base: Place, seed: int, s3: str) -> 
             forget(here)
 
     kills = kills_of(run, seed, s3)
+    print("  kill -9 of `caravan run` when the k-th of the n files of an artifact is in the store; then the same command again", flush=True)
     before_manifest = 0
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         waiting = {pool.submit(do, kill): kill for kill in kills}
         for done in as_completed(waiting):
             kill, error = waiting[done], done.exception()
-            name = f"{'s3: ' if kill.store_uri else ''}{kill.point.key}: kill -9 at object {kill.point.k} of {kill.point.n}"[-58:]
+            name = f"{'s3: ' if kill.store_uri else ''}{kill.point.key}: kill -9 at file {kill.point.k} of {kill.point.n}"[-58:]
             if error is not None:
-                proof.note(f"{name}: the run after it", error)
+                checks.note(f"{name}: the run after it failed", error)
             ok = error is None and done.result().holds
-            proof.check(name, "failed" if error else done.result(), "killed, equal digests, none left", ok)
+            checks.check(name, "failed" if error else done.result(), "killed; equal digests, no process left", ok)
             before_manifest += error is None and done.result().before_manifest
-    proof.note("kills that came before the manifest stood", f"{before_manifest} of {len(kills)}")
+    checks.note("kills before the artifact was finished", f"{before_manifest} of {len(kills)}")
 
 
 def raw_root(here: Place) -> Path:
@@ -140,7 +145,7 @@ def raw_root(here: Place) -> Path:
     return Path(yaml.safe_load(here.execution.read_text())["raw_root"])
 
 
-def sabotage(proof: Proof, folder: Path, base: Place, corpus: Path, seed: int) -> None:
+def sabotage(checks: Checks, folder: Path, base: Place, corpus: Path, seed: int) -> None:
     """A corpus with one record missing must not pass for the same; a child that outlives its flow must be seen."""
     here = cut_place(folder / "damaged", base, corpus, 1, seed, AT_A_TIME)
     cut = sorted(raw_root(here).joinpath("cut").rglob("*.jsonl.gz"))[0]
@@ -149,11 +154,11 @@ def sabotage(proof: Proof, folder: Path, base: Place, corpus: Path, seed: int) -
     here.run("--to", "dedup")
     stages = ("documents", "dedup")
     ours, theirs = ({k: v for k, v in digests.items() if k.partition("/")[0] in stages} for digests in (base.digests(), here.digests()))
-    proof.sabotage("one record missing", bool(same_but_for_origins(ours, theirs)), "a digest differs")
+    checks.sabotage("one record missing", bool(same_but_for_origins(ours, theirs)), "a digest differs")
     mark = uuid.uuid4().hex
     orphan = subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: mark})
     time.sleep(0.2)
-    proof.sabotage("a process left behind", processes_of(mark) == [orphan.pid], "it is seen")
+    checks.sabotage("a process left behind", processes_of(mark) == [orphan.pid], "it is seen")
     orphan.kill()
     orphan.wait()
 
@@ -163,9 +168,7 @@ def shared_server(folder: Path) -> Iterator[dict[str, str]]:
     """A Prefect server for the length of the block; the variable that names it."""
     os.environ["PREFECT_HOME"] = str(folder / "prefect")
     os.environ.pop("PREFECT_API_URL", None)
-    os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = (
-        "600"  # a proof that waits is better than one that fails on a busy machine
-    )
+    os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "600"  # to wait is better than to fail on a busy machine
     set_up_prefect()
     from prefect.settings import PREFECT_API_URL
 
@@ -176,20 +179,20 @@ def shared_server(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def main() -> None:
-    """Run the proof; by default on the small test recipe, whose stages are quick enough to be killed some fifty times."""
-    given = arguments(__doc__ or "", recipe=TEST_RECIPE)
-    proof = Proof(4, "the same bytes for every cut, any number of workers, and after every kill")
-    with work_folder("proof-4") as folder, shared_server(folder) as server:
+    """Run the acceptance; by default on the small test recipe, whose stages are quick enough to be killed some fifty times."""
+    given = arguments(__doc__ or "", ("recipe", "corpus", "seed"), recipe=TEST_RECIPE)
+    checks = Checks("cuts-and-kills", __doc__ or "")
+    with work_folder("cuts-and-kills") as folder, shared_server(folder) as server:
         base = place(folder / "base", given.recipe, raw_root=given.corpus)
         base = replace(base, env={**base.env, **server})
         corpus = raw_root(base)
-        cut_checks(proof, folder, base, corpus, given.seed)
-        sabotage(proof, folder, base, corpus, given.seed)
+        cut_checks(checks, folder, base, corpus, given.seed)
+        sabotage(checks, folder, base, corpus, given.seed)
         with tempfile.TemporaryDirectory() as data, running_minio(Path(data)) as minio:
             os.environ |= minio.environment()
             minio.create_bucket(BUCKET)
-            kill_checks(proof, folder, base, given.seed, f"s3://{BUCKET}")
-    proof.finish()
+            kill_checks(checks, folder, base, given.seed, f"s3://{BUCKET}")
+    checks.finish()
 
 
 if __name__ == "__main__":

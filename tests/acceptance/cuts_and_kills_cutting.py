@@ -1,4 +1,4 @@
-"""Cuts a raw corpus into other files that hold the same records: for proof 4 and its small case in the tests.
+"""Cuts a raw corpus into other files that hold the same records.
 
 A record keeps its bytes, so its id stays; what changes is which file it is in and where. Directories of files are their own names and are
 copied.
@@ -9,13 +9,14 @@ from __future__ import annotations
 import gzip
 import random
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
+
+from benchmarks.raw_records import lines_of, warc_records
 
 
 def cut_corpus(recipe: Mapping[str, Any], raw_root: Path, target: Path, n_files: int, seed: int) -> dict[str, Any]:
@@ -56,32 +57,6 @@ def _cut_warc(paths: list[Path], folder: Path, n_files: int, rng: random.Random)
         with (folder / f"{rng.randrange(1 << 30):010d}-{n}.warc.gz").open("wb") as out:
             for index in chosen:
                 out.write(gzip.compress(records[index], 6, mtime=0))
-
-
-def warc_records(path: Path) -> Iterator[bytes]:
-    """The bytes of each record, headers and all."""
-    data = path.read_bytes()
-    data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    position = 0
-    while position < len(data):
-        head_end = data.index(b"\r\n\r\n", position) + 4
-        head = data[position:head_end]
-        length = next(int(line.split(b":", 1)[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
-        end = head_end + length
-        while data[end : end + 2] == b"\r\n":
-            end += 2
-        yield data[position:end]
-        position = end
-
-
-def lines_of(path: Path) -> list[bytes]:
-    """The lines of a JSONL file, compressed or not, without their ends."""
-    data = path.read_bytes()
-    if path.suffix == ".gz":
-        data = gzip.decompress(data)
-    elif path.suffix == ".zst":
-        data = zstandard.ZstdDecompressor().stream_reader(data).read()
-    return [line for line in data.split(b"\n") if line]
 
 
 def _cut_jsonl(paths: list[Path], folder: Path, n_files: int, rng: random.Random) -> None:

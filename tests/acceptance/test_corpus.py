@@ -1,4 +1,4 @@
-"""The figures of proof 8, each by the function that the proof calls, on a corpus of the same layout with other files, made here."""
+"""The figures of the corpus acceptance, each by the function that it calls, on a corpus of the same layout with other files, made here."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 from benchmarks import measure_domains, measure_extraction, measure_filters, measure_language, measure_minhash
-from benchmarks.proofs.fitting import fit
-from benchmarks.proofs.proof_8 import RECIPE, edge_case
 from benchmarks.shared_corpus import TEXTS, check_layout, kept_out
 from flows.recipe.recipe import Recipe
 from pipeline.dedup.minhash import MinHashConfig
 from pipeline.ingest.config import LanguageConfig
 from storage.errors import ConfigError
+from tests.acceptance.corpus import RECIPE, edge_case
+from tests.acceptance.corpus_fitting import fit
 from tests.flows.small_corpus import FRENCH, GERMAN, code, page, proof, prose, record
 from tests.pipeline.dedup_inputs import shingles
 

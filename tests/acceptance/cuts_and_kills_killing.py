@@ -1,4 +1,4 @@
-"""Kills a real `caravan run` with kill -9 at a chosen object of a stage, and runs it again: for proof 4 and its small case in the tests.
+"""Kills a real `caravan run` with kill -9 at a chosen object of a stage, and runs it again.
 
 A point is the k-th new object of an artifact seen in the store from outside. Every kill works on a copy of a finished store without the
 stage's artifacts: those of later stages stay, so that a stage that came out otherwise leaves them stale, which the digests show.
@@ -15,16 +15,16 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.proofs.common import PROJECT, Place
 from flows.graph.runs import Run
 from storage.artifact import artifact_root
 from storage.store import TEMPORARY_PREFIX, Store
+from tests.acceptance.common import PROJECT, Place, different
+from tests.acceptance.processes import MARK, processes_of
 
-MARK = "CARAVAN_PROOF_MARK"
 GONE_TIMEOUT_S = 20.0
 POLL_S = 0.001
 POINTS_PER_STAGE = 3
@@ -81,22 +81,6 @@ def points_of(run: Run, keys: Sequence[str], rng: random.Random) -> list[Point]:
     return [last, *rng.sample(others, min(POINTS_PER_STAGE - 1, len(others)))]
 
 
-def processes_of(mark: str) -> list[int]:
-    """Processes that carry the mark in their environment, zombies left out."""
-    return [pid for pid in _pids() if f"{MARK}={mark}".encode() in _read(pid, "environ").split(b"\0") and b") Z" not in _read(pid, "stat")]
-
-
-def _pids() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdigit())
-
-
-def _read(pid: int, name: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
-    except OSError:
-        return b""
-
-
 def copy_without(run: Run, target: Store, stage: str) -> None:
     """A copy of the run's store, by hard links where both are folders, without the artifacts of `stage` and without runs."""
     left_out = tuple(f"{root_of(run, key)}/" for key in run.artifacts if key.partition("/")[0] == stage)
@@ -126,8 +110,8 @@ class Outcome:
         return self.was_killed and not self.different and not self.left
 
     def __str__(self) -> str:
-        when = f"killed {'before' if self.before_manifest else 'at'} manifest" if self.was_killed else "too late"
-        return f"{when}, {f'OTHER {self.different[0]}' if self.different else 'equal'}, {len(self.left)} left"
+        when = f"killed {'before' if self.before_manifest else 'at'} its end" if self.was_killed else "too late"
+        return f"{when}, {f'differs: {self.different[0]}' if self.different else 'equal'}, {len(self.left)} left"
 
 
 def kill_and_resume(run: Run, here: Place, point: Point, *, killed_env: Mapping[str, str], resumed_env: Mapping[str, str]) -> Outcome:
@@ -154,11 +138,6 @@ def kill_and_resume(run: Run, here: Place, point: Point, *, killed_env: Mapping[
 
 def _digests(run: Run) -> dict[str, str]:
     return {key: pointer.digest for key, pointer in run.artifacts.items()}
-
-
-def different(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
-    """Keys whose digests differ, or that one side lacks."""
-    return sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
 
 
 def _left_behind(mark: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""One Prefect server for the tests of a module, and one run of the whole path that all modules look at.
+"""Fixtures: one Prefect server for the tests of a module, and one run of the whole path that tests of all folders look at.
 
 The server ends with its module, not with the session: its websocket's keep-alive draws from the global `random` every 20 s in a thread
 of this process, and Hypothesis fails a test, any test, in which that state moves while it draws. The run has a server of its own.
