@@ -105,7 +105,7 @@ def arguments(description: str, takes: Sequence[str], *, recipe: Path = DEMO_REC
 
 
 def _recipe_file(name: str) -> Path:
-    named = DEMO_RECIPE.with_name(f"{name}.yaml")
+    named = DEMO_RECIPE.parent / f"{name}.yaml"
     path = named if not Path(name).exists() and named.is_file() else Path(name)
     if not path.is_file():
         raise argparse.ArgumentTypeError(f"{name}: no such file, and no such name in flows/recipes")
