@@ -17,7 +17,8 @@ import torch
 
 from benchmarks.proofs.common import DEMO_RECIPE, PROJECT, Proof, arguments, work_folder
 from flows.graph.runs import Run, open_run
-from flows.recipe.recipe import Recipe, load_recipe
+from flows.recipe.loading import load_recipe
+from flows.recipe.recipe import Recipe
 from pipeline.documents import DOMAINS, parts_of, read_beside, read_documents
 from storage.artifact import read_verified
 from storage.store import Store
