@@ -28,7 +28,8 @@ from benchmarks.bench_training import SIZES, training_of, write_tokens
 from benchmarks.data_path import EXAMPLES, PROJECT, Sample, recipe_of, run_path, write_raw
 from benchmarks.figure import Figure
 from flows.graph.walk import Job, StageName
-from flows.recipe.recipe import Recipe, load_recipe
+from flows.recipe.loading import load_recipe
+from flows.recipe.recipe import Recipe
 from flows.running.making import make
 from flows.running.workers import PRELOAD, PRELOAD_S3, Workers
 from scripts.minio import running_minio

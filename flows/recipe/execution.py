@@ -4,22 +4,24 @@
 Credentials are in the usual AWS variables, or in a Prefect block that `credentials_block` names; they are never in this file.
 
 Folders that are not absolute (`store`, `raw_root`, `work_dir`, and the two variables) are below the current directory, not below this
-file or each other.
+file or each other; `~` is home.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from flows.recipe.reading import find_file, load
+from flows.recipe.reading import at_home, find_file, load
 from storage.errors import ConfigError
 from storage.store import Store
 from storage.strict import Strict
 from training.config import TrainExecution
+
+_NO_BUCKET = re.compile(r"s3:(?!//[^/])", re.IGNORECASE)
 
 TrainingStage = Literal["pretrain", "extend_context", "anneal"]
 
@@ -72,18 +74,23 @@ class Execution(Strict):
     @field_validator("store", "raw_root")
     @classmethod
     def _is_a_store(cls, value: str) -> str:
+        if _NO_BUCKET.match(value):
+            raise ValueError("names no bucket; a store in S3 is s3://bucket/prefix")
         try:
             store = Store(value)
+            return str(at_home(value.removeprefix("file://")).absolute()) if store.is_local else value
         except ConfigError as error:
             raise ValueError(str(error)) from error
-        return str(store.local_path("")) if store.is_local else value
 
     @field_validator("work_dir")
     @classmethod
     def _is_a_folder(cls, value: str) -> str:
         if "://" in value:
             raise ValueError("must be a folder of this machine")
-        return str(Path(value).absolute())
+        try:
+            return str(at_home(value).absolute())
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
 
     def place(self, stage: TrainingStage) -> Place:
         """How a training stage runs. Raises ConfigError when this file does not say."""

@@ -6,13 +6,13 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from flows.recipe.yaml_text import Location, Written, read
 from storage.errors import ConfigError
 from storage.strict import choices
 
@@ -20,8 +20,7 @@ M = TypeVar("M", bound=BaseModel)
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MAX_VALUE_CHARS = 80
-MAX_FILE_BYTES = 1 << 20
-MAX_VALUES = 100_000  # with every alias written out: twelve lines of YAML can stand for 9^12 values
+HIDDEN = "(hidden)"
 
 # What a message must not repeat: the value of such a field, and what stands before the host in a URI.
 _SECRET = re.compile(r"secret|passw|access_?key|session_?token|api_?key", re.IGNORECASE)
@@ -32,29 +31,9 @@ _repr.maxlevel, _repr.maxlist, _repr.maxtuple, _repr.maxdict = 3, 12, 12, 12
 _repr.maxstring = _repr.maxother = _repr.maxlong = 2 * MAX_VALUE_CHARS
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
-    """SafeLoader that refuses a key given twice."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    loader.flatten_mapping(node)
-    found: dict[Hashable, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, Hashable):
-            raise yaml.constructor.ConstructorError(None, None, "a key that is no name", key_node.start_mark)
-        if key in found:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
-        found[key] = loader.construct_object(value_node, deep=True)
-    return found
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
 def find_file(name: str, folder: str) -> Path:
     """The file of that path, or the one of that name shipped in `flows/<folder>/`. Raises ConfigError, naming those that there are."""
-    path = Path(name)
+    path = at_home(name)
     shipped = {file.stem: file for file in sorted((PACKAGE / folder).glob("*.yaml"))}
     if path.is_file():
         return path
@@ -63,57 +42,69 @@ def find_file(name: str, folder: str) -> Path:
     raise ConfigError(f"{name}: no such file, and no name in flows/{folder}{choices(name, shipped)}")
 
 
+def at_home(name: str) -> Path:
+    """A path of this machine, `~` being home. Raises ConfigError for the home of a user that there is not."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{name}: {error}") from error
+
+
 def load(path: Path, model: type[M], overrides: Mapping[str, Any] | None = None) -> M:
     """The model in a YAML file; `overrides` replace top-level fields. Raises ConfigError with a line for each wrong field."""
-    raw = _read(path)
+    raw, written = read(path)
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected fields, found {_shown(raw)}")
-    return parse({**raw, **(overrides or {})}, model, str(path))
+    overrides = overrides or {}
+    return parse({**raw, **overrides}, model, str(path), {place: text for place, text in written.items() if place[0] not in overrides})
 
 
-def _read(path: Path) -> Any:
-    """What a YAML file holds. Raises ConfigError, naming line and column where that is known."""
+def parse(raw: Any, model: type[M], where: str, written: Mapping[Location, Written] | None = None) -> M:
+    """`raw` as `model`; `where` begins the message. Raises ConfigError with a line for each wrong field.
+
+    `written`: where the file says something else than `raw` holds, which is told, and refused where it is not what the field takes.
+    """
+    written = written or {}
+    wrong = {place: text for place, text in written.items() if _is_misread(text, _types_at(model, place))}
+    lines = []
     try:
-        if (size_bytes := path.stat().st_size) > MAX_FILE_BYTES:
-            raise ConfigError(f"{path}: {size_bytes:,} bytes; a recipe or an execution file has at most {MAX_FILE_BYTES:,}")
-        loader = _Loader(path.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        if node is not None and (n_values := _count(node, {})) > MAX_VALUES:
-            raise ConfigError(f"{path}: {n_values:,} values, with every alias written out; at most {MAX_VALUES:,} are read")
-        return None if node is None else loader.construct_document(node)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark  # its text, which may hold anything, is not repeated
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(f"{path}: not a YAML file: {where}{error.problem or error.context}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{path}: nested too deeply") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8; a date or a number that is none
-        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
-
-
-def _count(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node stands for, aliases written out; `known` by id, so that it takes no longer than the file is long."""
-    if id(node) not in known:
-        children = node.value if isinstance(node, yaml.CollectionNode) else []
-        parts = [part for child in children for part in (child if isinstance(child, tuple) else (child,))]
-        known[id(node)] = 1 + sum(_count(part, known) for part in parts)
-    return known[id(node)]
-
-
-def parse(raw: Any, model: type[M], where: str) -> M:
-    """`raw` as `model`; `where` begins the message. Raises ConfigError with a line for each wrong field."""
-    try:
-        return model.model_validate(raw)
+        found = model.model_validate(raw)
     except ValidationError as error:
-        lines = list(dict.fromkeys(_line(dict(item), model) for item in error.errors(include_url=False)))
-        raise ConfigError(
-            "\n".join([f"{where}: {len(lines)} wrong field{'s' if len(lines) > 1 else ''}", *(f"  {line}" for line in lines)])
-        ) from None
+        errors = error.errors(include_url=False)
+        for item in errors:
+            if not _only_lacks_wrong_items(item["loc"], item["type"], [other["loc"] for other in errors]):
+                place = next((item["loc"][:n] for n in range(len(item["loc"]), 0, -1) if item["loc"][:n] in written), ())
+                wrong.pop(place, None)
+                lines.append(_line(dict(item), model, written.get(place)))
+    lines += [_told(dotted(place), text, "", _described(model, place)) for place, text in wrong.items()]
+    if lines:
+        raise refusal(where, list(dict.fromkeys(lines)))
+    return found
 
 
-def _line(error: dict[str, Any], model: type[BaseModel]) -> str:
+def refusal(where: str, lines: Sequence[str]) -> ConfigError:
+    """The error of `lines`, one for each thing that is wrong."""
+    return ConfigError("\n".join([f"{where}: {len(lines)} wrong field{'s' if len(lines) > 1 else ''}", *(f"  {line}" for line in lines)]))
+
+
+def _is_misread(text: Written, types_there: Sequence[Any]) -> bool:
+    """Whether YAML reads a scalar otherwise than the field means it, though its value may pass: `yes` would be the number 1."""
+    match text.kind:
+        case "octal" | "base 60":
+            return True
+        case "leading zero":
+            return any(kind in types_there for kind in (int, float)) and str not in types_there
+        case "word":
+            return bool(types_there) and not any(kind in types_there for kind in (bool, Any))
+    return False
+
+
+def _only_lacks_wrong_items(location: Location, kind: str, others: Sequence[Location]) -> bool:
+    """Whether an error says only that a list is too short without its items that are wrong."""
+    return kind == "too_short" and any(other != location and other[: len(location)] == location for other in others)
+
+
+def _line(error: dict[str, Any], model: type[BaseModel], written: Written | None) -> str:
     location, kind = error["loc"], error["type"]
     path = dotted(location) or "(top)"
     if kind == "extra_forbidden":
@@ -124,10 +115,18 @@ def _line(error: dict[str, Any], model: type[BaseModel]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if kind == "value_error" and isinstance(error["input"], Mapping):  # about several fields, which it names itself
         return f"{path}: {message}" if location else message
+    if written is not None and (written.kind != "number" or str in _types_at(model, location)):
+        return _told(path, written, f"{message}; ", _described(model, location))
     return f"{path}: {_shown(error['input'], path)}: {message}{_described(model, location)}"
 
 
-def dotted(location: tuple[int | str, ...]) -> str:
+def _told(path: str, written: Written, message: str, described: str) -> str:
+    text = _safe(written.text, path)
+    note = "YAML reads it otherwise than it is written: put it in quotes" if text == HIDDEN else written.note
+    return f"{path}: {text}: {message}{note}{described}"
+
+
+def dotted(location: Location) -> str:
     """A pydantic location as people write it: `sources[0].format`."""
     text = ""
     for part in location:
@@ -136,19 +135,29 @@ def dotted(location: tuple[int | str, ...]) -> str:
 
 
 def _shown(value: Any, path: str = "") -> str:
-    """A value for a message, cut short; no secret: messages go to logs."""
-    text = _USER_IN_URI.sub("://(hidden)@", _repr.repr(value))
+    """A value for a message."""
+    return _safe(_repr.repr(value), path)
+
+
+def _safe(text: str, path: str) -> str:
+    """Text for a message, cut short; no secret: messages go to logs."""
+    text = _USER_IN_URI.sub("://(hidden)@", text)
     if _SECRET.search(f"{path} {text}"):
-        return "(hidden)"
+        return HIDDEN
     return text if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 1] + "…"
 
 
-def _models_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[type[BaseModel]]:
+def _models_at(model: type[BaseModel], location: Location) -> list[type[BaseModel]]:
     """The models that may stand at a location below `model` (several for a union)."""
+    return [found for found in _types_at(model, location) if _is_model(found)]
+
+
+def _types_at(model: type[BaseModel], location: Location) -> list[Any]:
+    """What may stand at a location below `model`, members of unions one by one; nothing for a field that there is not."""
     annotations: list[Any] = [model]
     for part in location:
         annotations = [inner for annotation in annotations for inner in _inside(annotation, part)]
-    return [found for annotation in annotations for found in _unwrapped(annotation) if _is_model(found)]
+    return [found for annotation in annotations for found in _unwrapped(annotation)]
 
 
 def _is_model(annotation: Any) -> bool:
@@ -178,11 +187,11 @@ def _inside(annotation: Any, part: int | str) -> list[Any]:
     return [found for found in inner if found is not None]
 
 
-def _field_names(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+def _field_names(model: type[BaseModel], location: Location) -> list[str]:
     return sorted({name for found in _models_at(model, location) for name in found.model_fields})
 
 
-def _described(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+def _described(model: type[BaseModel], location: Location) -> str:
     if not location:
         return ""
     for found in _models_at(model, location[:-1]):

@@ -9,8 +9,10 @@ from pathlib import Path
 from flows.data_to_checkpoint import data_to_checkpoint
 from flows.graph.runs import Run, existing_run, open_run
 from flows.graph.walk import Asked, Walk
+from flows.recipe.checks import check_together
 from flows.recipe.execution import Execution, load_execution
-from flows.recipe.recipe import Recipe, check_together, load_recipe
+from flows.recipe.loading import load_recipe
+from flows.recipe.recipe import Recipe
 from storage.errors import ConfigError
 from storage.store import Store
 

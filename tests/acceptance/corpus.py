@@ -15,7 +15,7 @@ from benchmarks import measure_domains, measure_extraction, measure_filters, mea
 from benchmarks.shared_corpus import EXTRACTION, check_layout, files, rows
 from flows.graph.runs import Run
 from flows.graph.walk import STAGES
-from flows.recipe.recipe import load_recipe
+from flows.recipe.loading import load_recipe
 from flows.report.words import mixture_table, selection_lines
 from flows.running.terminal import console
 from pipeline.dedup.minhash import MinHashConfig

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from flows.graph.runs import Run, open_run
-from flows.recipe.recipe import Recipe, load_recipe
+from flows.recipe.loading import load_recipe
+from flows.recipe.recipe import Recipe
 from pipeline.documents import DOMAINS, parts_of, read_beside, read_documents
 from storage.artifact import read_verified
 from storage.store import Store

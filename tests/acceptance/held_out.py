@@ -43,9 +43,7 @@ def sources_of_corpus(corpus: Path) -> list[dict[str, Any]]:
                 fields = json.loads(next(lines))
             name = "-".join((folder, path.name.removesuffix(".jsonl.gz")))
             source = {"name": name, "format": "jsonl", "path": f"{folder}/{path.name}", "domain": domain}
-            found.append(
-                source | {f"{field}_field": field for field in ("id", "url", "date") if field in fields}
-            )
+            found.append(source | {f"{field}_field": field for field in ("id", "url", "date") if field in fields})
     for folder in ("crawl", "web-crawl"):
         if any(corpus.glob(f"{folder}/*.warc.gz")):
             found.append({"name": folder, "format": "warc", "path": f"{folder}/*.warc.gz"})

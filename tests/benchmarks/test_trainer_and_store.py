@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 
 from benchmarks import bench_minio, bench_training
-from flows.recipe.recipe import load_recipe
+from flows.recipe.loading import load_recipe
 from scripts.minio import Minio
 from storage.store import Store
 from tests.flows.small_corpus import write_corpus

@@ -11,9 +11,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.recipe.checks import check_together, problems_of
 from flows.recipe.execution import load_execution
+from flows.recipe.loading import load_recipe
 from flows.recipe.reading import PACKAGE, parse
-from flows.recipe.recipe import Recipe, check_together, load_recipe
+from flows.recipe.recipe import Recipe
 from storage.artifact import identity
 from storage.errors import ConfigError
 from training.config import expand_phases
@@ -32,25 +34,24 @@ TEST_THRESHOLDS = {  # those of test.yaml, without the classes that have none
 UNEVEN = [{"seq_len": 32, "global_batch_size": 4}, {"seq_len": 48, "global_batch_size": 4, "from_step": 3}]
 
 
-MISTAKES: dict[str, tuple[Any, str]] = {  # a field, a wrong value, and how the line about it begins; none is the cause of another
+# A field, a wrong value, and how the line about it begins; none is the cause of another. First what is wrong in a part by itself.
+OF_A_PART: dict[str, tuple[Any, str]] = {
     "name": ("a/b", "name: 'a/b'"),
     "sources.0.formt": ("warc", "sources[0].formt: unknown field"),
     "sources.1.url_dedup": ("perhaps", "sources[1].url_dedup: 'perhaps'"),
     "sources.2.domain": ("maths", "sources[2].domain: 'maths'"),
-    "dedup.held_out_fraction": (0, "dedup.held_out_fraction: 0 leaves"),
-    "quality.classifier.positive_sources": (["nobody"], "quality.classifier.positive_sources: no source is named 'nobody'"),
     "quality.classifier.negative_sources": ([3], "quality.classifier.negative_sources[0]: 3"),
-    "domains.labels.nowhere": ("math", "domains.labels: no source is named 'nowhere'"),
-    "tokenizer.shares": ({"prose": 1.0}, "tokenizer.shares: no domain is named 'prose'"),
     "model.dim": (33, "model: dim 33 over n_heads 4"),
-    "pretrain.shares": ({"generl": 1.0}, "pretrain.shares: no component is named 'generl'"),
-    "extend_context.shares": ({"general": 0.5}, "extend_context: shares sum to 0.5"),
     "anneal.schedule.phases.0.seq_len": (-1, "anneal.schedule.phases[0].seq_len: -1"),
 }
-HIDES = [  # in one part: the first is wrong in itself, and so what the part says to others is not yet asked
-    ("quality.classifier.negative_sources", "quality.classifier.positive_sources"),
-    ("sources.1.url_dedup", "dedup.held_out_fraction"),
-]
+BETWEEN_PARTS: dict[str, tuple[Any, str]] = {
+    "dedup.held_out_fraction": (0, "dedup.held_out_fraction: 0 leaves"),
+    "quality.classifier.positive_sources": (["nobody"], "quality.classifier.positive_sources: no source is named 'nobody'"),
+    "domains.labels.nowhere": ("math", "domains.labels: no source is named 'nowhere'"),
+    "tokenizer.shares": ({"prose": 1.0}, "tokenizer.shares: no domain is named 'prose'"),
+    "pretrain.shares": ({"generl": 1.0}, "pretrain.shares: no component is named 'generl'"),
+    "extend_context.shares": ({"general": 0.5}, "extend_context: shares sum to 0.5"),
+}
 
 
 def changed(tmp_path: Path, path: str, value: Any, *, recipe: str = "test") -> str:
@@ -118,19 +119,34 @@ def test_a_wrong_field_is_refused_with_path_value_and_what_is_allowed(tmp_path: 
         load_recipe(changed(tmp_path, path, value))
 
 
-@given(st.sets(st.sampled_from(sorted(MISTAKES)), min_size=1))
-def test_every_true_error_is_said_in_one_round_and_no_untrue_one(paths: set[str]) -> None:
-    """A line for each mistake, in parts that are wrong and between parts that are right; nothing follows from a mistake."""
+@given(st.sets(st.sampled_from(sorted([*OF_A_PART, *BETWEEN_PARTS])), min_size=1))
+def test_all_that_is_wrong_in_the_parts_is_said_at_once_then_all_that_is_wrong_between_them(paths: set[str]) -> None:
+    """A line for each mistake of a round, and none that only follows from another."""
     raw = yaml.safe_load((PACKAGE / "recipes" / "test.yaml").read_text())
     for path in paths:
-        set_field(raw, path, MISTAKES[path][0])
-    hidden = {other for first, other in HIDES if first in paths}
-    wanted = sorted(MISTAKES[path][1] for path in paths - hidden)
+        set_field(raw, path, (OF_A_PART | BETWEEN_PARTS)[path][0])
+    mistakes = OF_A_PART if paths & OF_A_PART.keys() else BETWEEN_PARTS
+    wanted = sorted(mistakes[path][1] for path in paths & mistakes.keys())
+    lines = said_of(raw)
+    assert all(line.startswith(beginning) for line, beginning in zip(sorted(lines), wanted, strict=True))
+
+
+def said_of(raw: dict[str, Any]) -> list[str]:
+    """What is said of a recipe: nothing of one that is right."""
+    try:
+        return problems_of(parse(raw, Recipe, "recipe"))
+    except ConfigError as error:
+        heading, *lines = str(error).splitlines()
+        assert heading == f"recipe: {len(lines)} wrong field{'s' if len(lines) > 1 else ''}"
+        return [line.strip() for line in lines]
+
+
+def test_what_parts_disagree_in_is_told_with_the_files_name(tmp_path: Path) -> None:
+    """As the errors of the first round are."""
+    file = changed(tmp_path, "dedup.held_out_fraction", 0)
     with pytest.raises(ConfigError) as caught:
-        parse(raw, Recipe, "recipe")
-    heading, *lines = str(caught.value).splitlines()
-    assert heading == f"recipe: {len(wanted)} wrong field{'s' if len(wanted) > 1 else ''}"
-    assert all(line.strip().startswith(beginning) for line, beginning in zip(sorted(lines), wanted, strict=True))
+        load_recipe(file)
+    assert str(caught.value).splitlines()[0] == f"{file}: 1 wrong field"
 
 
 def test_a_text_class_that_is_left_out_has_no_thresholds(tmp_path: Path) -> None:
@@ -216,22 +232,13 @@ def test_one_domain_needs_no_labels(tmp_path: Path) -> None:
         load_recipe(str(file))
 
 
-def empty_shares(raw: dict[str, Any]) -> list[str]:
-    """What is said of shares in a recipe that is otherwise right."""
-    try:
-        parse(raw, Recipe, "recipe")
-    except ConfigError as error:
-        return [line.strip() for line in str(error).splitlines()[1:]]
-    return []
-
-
 def test_a_share_that_no_document_can_fill_is_refused_before_any_work() -> None:
     """No source declares the domain and no classifier finds it; a component that none can enter, or that one before it empties."""
     raw = of_one_domain()
     raw["pretrain"]["shares"] = {"general": 0.9, "math": 0.1}
     raw["tokenizer"]["shares"] = {"general": 0.9, "code": 0.1, "math": 0}
     reason = "but no document can be in it: no source declares the domain, and without domains.labels no classifier finds it"
-    assert empty_shares(raw) == [
+    assert said_of(raw) == [
         f"tokenizer.shares.code: 0.1, {reason}; there can be: general",
         f"pretrain.shares.math: 0.1, {reason}; there can be: general",
     ]
@@ -240,7 +247,7 @@ def test_a_share_that_no_document_can_fill_is_refused_before_any_work() -> None:
     raw["pretrain"]["shares"] = raw["extend_context"]["shares"] = {"all": 1.0}
     raw["anneal"]["shares"] = {"general": 0.5, "proofs": 0.5}
     reason = "but no document can be in it: no source's documents can meet its conditions, or components before it take them all"
-    assert empty_shares(raw) == [f"anneal.shares.{name}: 0.5, {reason}; there can be: all" for name in ("general", "proofs")]
+    assert said_of(raw) == [f"anneal.shares.{name}: 0.5, {reason}; there can be: all" for name in ("general", "proofs")]
 
 
 def test_a_share_that_the_classifier_or_the_language_may_fill_is_taken() -> None:
@@ -251,32 +258,7 @@ def test_a_share_that_the_classifier_or_the_language_may_fill_is_taken() -> None
     raw["pretrain"]["shares"] = raw["extend_context"]["shares"] = {"general": 0.7, "multilingual": 0.2, "code": 0.1}
     raw["tokenizer"]["shares"] = {"general": 0.5, "multilingual": 0.5}
     raw["anneal"]["shares"] = {"general": 1.0}
-    assert empty_shares(raw) == []
+    assert said_of(raw) == []
     raw["sources"][0]["language"] = "en"  # the pages, which declare no domain
     beginning = "0.2, but no document can be in it: no source declares the domain, and domains.labels names no source of it"
-    assert f"pretrain.shares.multilingual: {beginning}; there can be: general, math, code, essays-only" in empty_shares(raw)
-
-
-def test_the_environment_moves_store_and_raw_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One file, many places."""
-    monkeypatch.setenv("CARAVAN_STORE", "s3://bucket/prefix")
-    monkeypatch.setenv("CARAVAN_RAW_ROOT", str(tmp_path))
-    execution = load_execution("local")
-    assert (execution.store, execution.raw_root) == ("s3://bucket/prefix", str(tmp_path))
-
-
-def test_folders_of_an_execution_file_are_below_the_current_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Wherever the file lies, and wherever the store is."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CARAVAN_STORE", "elsewhere/store")
-    monkeypatch.delenv("CARAVAN_RAW_ROOT", raising=False)
-    execution = load_execution("local")
-    found = (execution.store, execution.raw_root, execution.work_dir)
-    assert found == tuple(str(tmp_path / folder) for folder in ("elsewhere/store", "examples/corpus", ".caravan/work"))
-
-
-def test_credentials_in_a_store_uri_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They have their own place."""
-    monkeypatch.setenv("CARAVAN_STORE", "s3://key:secret@host/bucket")
-    with pytest.raises(ConfigError, match=r"store: .*holds no credentials"):
-        load_execution("local")
+    assert f"pretrain.shares.multilingual: {beginning}; there can be: general, math, code, essays-only" in said_of(raw)
