@@ -12,7 +12,7 @@ from flows.graph.runs import Run
 from flows.graph.staleness import TRAINING, note
 from flows.graph.walk import STAGES, State, Visit
 from flows.history.garbage import Garbage
-from flows.history.lineage import Copy, FedDocument, Seen, Tokens
+from flows.history.lineage import FedDocument, Seen, Tokens
 from flows.report.words import MARKS, table_of
 
 
@@ -65,8 +65,6 @@ def explanation(facts: Mapping[str, Any], run: Run) -> Iterator[Any]:
             row = facts[stage] if facts[stage] is not None else {"stale": OTHER_DOCUMENTS}
             found = {k: v.hex() if isinstance(v, bytes) else v for k, v in row.items() if k not in SAID and v is not None}
             yield from [_section(stage, found)] if found else []
-    for reason, copies in facts.get("same", {}).items():
-        yield _section(f"same {reason}", {copy.id.hex(): f"{copy.source}, {_fate(copy)}" for copy in copies})
     if facts.get("tokens") or facts.get("seen") or (stale.get("tokenize") and "tokens" in facts):
         tokens = vars(facts["tokens"]) if facts["tokens"] else {"none": "it is not in these shards"}
         yield _section("tokens", {**_stale_row(stale, ["tokenize"]), **tokens})
@@ -77,13 +75,15 @@ def explanation(facts: Mapping[str, Any], run: Run) -> Iterator[Any]:
 
 
 OTHER_DOCUMENTS = "it ran on other documents of this source: caravan run"
-SAID = ("id", "keep", "reason")  # by the decision, or by the document
+SAID = ("id", "keep", "reason", "duplicate_of", "similarity")  # by the decision, or by the document
+SAME = {"url": "the same URL", "exact": "the same text", "near": "nearly the same text"}
 WHY = {
     "url": "another document of its URL stayed",
     "exact": "another document of the same text stayed",
     "near": "a document of nearly the same text stayed",
     "lines": "nothing is left of it without the lines that many documents repeat",
     "eval_overlap": "it overlaps with a text of the evaluation",
+    "covered": "it is held out, and a document to train on has its URL or nearly its text",
 }
 
 
@@ -99,22 +99,16 @@ def decision(facts: Mapping[str, Any]) -> dict[str, str]:
         return {"kept": f"in {row['component']}, to train on" if row["split"] == "train" else f"in {row['domain']}, held out", **said}
     reason = row["reason"]
     said = {"dropped": facts.get("bound") or f"{reason}{f': {WHY[reason]}' if reason in WHY else ''}", **said}
-    for group, copies in facts.get("same", {}).items():
-        stayed = copies[0]
-        if stayed.reason == group:
-            break  # the one that stayed is of documents that were read anew since
-        dropped = f"was itself dropped as {stayed.reason}{': no copy of the text is kept' if stayed.reason == 'lines' else ''}"
-        said[stayed.id.hex()] = f"{stayed.source}, stayed and {dropped if stayed.reason else 'is kept'}"
+    for copy in facts.get("lost_to", ()):
+        like = "" if copy.similarity is None else f" (Jaccard {copy.similarity:.2f})"
+        fate = f"was itself dropped as {copy.reason}" if copy.reason else "is kept"
+        said[copy.id.hex()] = f"{copy.source}, of {SAME[copy.same]}{like}, {fate}"
     return said
 
 
 def _stale_row(stale: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
     """A row that says that the first of `keys` that is stale is; none where none is."""
     return next(({"stale": note(stale[key])} for key in keys if key in stale), {})
-
-
-def _fate(copy: Copy) -> str:
-    return f"dropped as {copy.reason}" if copy.reason else "kept"
 
 
 def _section(title: str, rows: Mapping[str, Any]) -> Table:

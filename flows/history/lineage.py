@@ -7,9 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from flows.graph.differences import made_with_digest
 from flows.graph.runs import Run
 from flows.graph.staleness import TRAINING as TRAINING  # others find it here
@@ -27,14 +24,13 @@ from pipeline.ingest.documents import QUARANTINE_FILE
 from pipeline.quality.thresholds import Thresholds, bounds
 from storage.artifact import Manifest
 from storage.errors import ConfigError, IntegrityError
-from storage.tables import ID, read_table
+from storage.tables import read_table
 from storage.token_shards import TokenStream, stream_names
 from training.mix import order_of, read_plan
 from training.order import Order
 
 ID_DIGITS = 32
 MAX_CANDIDATES = 5
-GROUPS = ("url", "exact", "near")  # in the order in which select looks at them
 
 
 @dataclass(frozen=True)
@@ -70,10 +66,13 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Copy:
-    """A document of one URL, of one text, or of nearly one; `reason` why it was dropped, None where it was kept."""
+    """A document that another lost to, by `same` (its URL, its text, or nearly its text, with the Jaccard similarity where it is known);
+    `reason` why it was dropped in turn, None where it is kept."""
 
     id: bytes
     source: str
+    same: str
+    similarity: float | None
     reason: str | None
 
 
@@ -163,8 +162,7 @@ def explain(run: Run, place: Place) -> dict[str, Any]:
     if facts.get("dedup"):
         lines = _row(run, run.need("dedup"), f"spans/{part_name(place.part, place.source)}", place)
         facts["dedup"]["lines"] = lines and lines["lines"]
-    if facts.get("dedup") and facts.get("select"):
-        facts["same"] = _copies(run, facts["select"]["reason"], facts["dedup"])
+    facts["lost_to"] = _lost_to(run, facts.get("select"))
     if facts.get("select") and facts.get("quality"):
         signals = {**facts["quality"], "language_probability": document["language_probability"]}
         facts["bound"] = _broken_bound(run.need("select"), facts["select"], signals)
@@ -192,42 +190,23 @@ def _number(value: float) -> str:
     return f"{value:,.6f}".rstrip("0").rstrip(".")
 
 
-def _copies(run: Run, reason: str | None, clusters: Mapping[str, Any]) -> dict[str, list[Copy]]:
-    """Of a document that lost to a copy: its group, and the group that the copy lost in, and so on, by reason.
+def _lost_to(run: Run, row: Mapping[str, Any] | None) -> list[Copy]:
+    """Of a document that lost to a copy: the one that it lost to, the one that this one lost to, and so on.
 
-    What was kept of a group comes first in it. `clusters`: the document's row of dedup.
+    `row`: the document's row of select. It ends at a document that was read anew since.
     """
-    found = dict[str, list[Copy]]()
-    while reason in GROUPS:
-        copies = found[reason] = _group(run, reason, clusters[f"{reason}_id"])
-        later = (None, "lines", *GROUPS[GROUPS.index(reason) + 1 :])
-        if not copies or copies[0].reason not in later:
+    found = list[Copy]()
+    while row is not None and row["duplicate_of"] is not None:
+        try:
+            place = find_document(run, row["duplicate_of"].hex())
+        except ConfigError:
             break
-        reason = copies[0].reason
-        if reason in GROUPS:
-            place = find_document(run, copies[0].id.hex())
-            row = _row(run, run.need("dedup"), part_name(place.part, place.source), place)
-            if row is None:
-                break
-            clusters = row
+        other = _row(run, run.need("select"), part_name(place.part, place.source), place)
+        if other is None:
+            break
+        found.append(Copy(place.id, place.source, row["reason"], row["similarity"], other["reason"]))
+        row = other
     return found
-
-
-def _group(run: Run, reason: str, group: bytes) -> list[Copy]:
-    """The documents that share a URL, a text, or nearly one, and what became of each; the one that stayed of them first."""
-    found, clusters, decisions = list[Copy](), run.need("dedup"), run.need("select")
-    for source, documents in _documents(run).items():
-        if any(manifest.payload["inputs"].get(f"documents.{source}") != documents.digest for manifest in (clusters, decisions)):
-            continue  # made of other documents of this source
-        for part in range(parts_of(documents)):
-            name = part_name(part, source)
-            table = read_table(run.store, clusters, name, ["id", f"{reason}_id"])
-            same = pc.equal(table[f"{reason}_id"], pa.scalar(group, ID))
-            if pc.any(same).as_py():
-                rows = read_table(run.store, decisions, name, ["id", "reason"]).filter(same)
-                found += [Copy(row["id"], source, row["reason"]) for row in rows.to_pylist()]
-    stayed = (None, "lines", *GROUPS[GROUPS.index(reason) + 1 :])  # whether or not a later look dropped it
-    return sorted(found, key=lambda copy: (copy.reason not in stayed, copy.id))
 
 
 def drop_reason(run: Run, place: Place) -> str | None:

@@ -13,12 +13,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from flows.cli.show import explanation
+from flows.cli.show import decision, explanation
 from flows.graph.runs import logs_of, open_run
 from flows.graph.walk import STAGES, Asked
 from flows.history.garbage import find_garbage
 from flows.history.lineage import (
-    GROUPS,
     TRAINING,
     documents_of_step,
     documents_of_url,
@@ -82,9 +81,9 @@ def test_explain_knows_every_stage(finished: Plan) -> None:
     assert place.split == "train"
 
 
-@pytest.mark.parametrize("reason", GROUPS)
+@pytest.mark.parametrize("reason", ["url", "exact", "near"])
 def test_explain_names_the_document_that_stayed(finished: Plan, reason: str) -> None:
-    """Of a page of one URL, of one text or nearly one: the others of its group, what was kept first, each with its own fate."""
+    """Of a page of one URL, of one text or nearly one: what it lost to, and what that lost to, down to one that is kept."""
     run, select = finished.run, finished.run.need("select")
     dropped = [
         row
@@ -95,12 +94,13 @@ def test_explain_names_the_document_that_stayed(finished: Plan, reason: str) -> 
     ]
     for row in dropped[:3]:
         facts = explain(run, find_document(run, row["id"].hex()))
-        (copies,) = facts["same"].values()
-        assert (row["id"], reason) in [(copy.id, copy.reason) for copy in copies]
-        assert any(copy.reason != reason for copy in copies)  # it lost to one that was kept, or that a later look dropped
-        group = facts["dedup"][f"{reason}_id"]
-        assert all(explain(run, find_document(run, copy.id.hex()))["dedup"][f"{reason}_id"] == group for copy in copies)
-        assert f"same {reason}" in [part.title for part in explanation(facts, run) if hasattr(part, "title")]
+        first, last = facts["lost_to"][0], facts["lost_to"][-1]
+        assert (first.same, last.reason) == (reason, None)
+        assert (first.similarity is not None) == (reason == "near")
+        other = explain(run, find_document(run, first.id.hex()))["dedup"]
+        assert other[f"{reason}_id"] == facts["dedup"][f"{reason}_id"]
+        assert other["split"] == facts["dedup"]["split"]
+        assert first.id.hex() in decision(facts)
     assert dropped
 
 
