@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from pipeline.documents import DOMAINS, Survivor, keyed_fraction, part_name, parts_of, sources_of, survivors
+from pipeline.documents import DOMAINS, Survivor, batched, keyed_fraction, part_name, parts_of, sources_of, survivors
 from pipeline.domains.config import Domain
 from pipeline.partitions import GroupResult, Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.words import I64, U64, ngram_hashes, word_hashes
@@ -256,22 +256,9 @@ def _lower(limits: Mapping[str, float], table: pa.Table, cap: int) -> dict[str, 
     return {name: min(limit, rank_limit(ranks[domains == name], sizes[domains == name], cap)) for name, limit in limits.items()}
 
 
-def _batches(rows: Iterable[Survivor]) -> Iterator[list[Survivor]]:
-    """Rows in lists of at least BATCH_CHARACTERS, but the last."""
-    batch, characters = list[Survivor](), 0
-    for row in rows:
-        batch.append(row)
-        characters += len(row.text)
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
-
-
 def _find(part: int, output: Output, *, store: Store, inputs: Mapping[str, Manifest], config: Config) -> None:
     rows, hashes, counts = list[dict[str, Any]](), list[U64](), list[I64]()
-    for batch in _batches(survivors(store, inputs, inputs["selection"], part, "held_out")):
+    for batch in batched(survivors(store, inputs, inputs["selection"], part, "held_out"), BATCH_CHARACTERS):
         found, offsets = word_hashes([row.text for row in batch])
         hashes.append(found)
         counts.append(np.diff(offsets))
@@ -347,7 +334,7 @@ def _overlap(group: tuple[int, GroupResult], output: Output, *, store: Store, in
     part, index = group
     short, long = (index_of(_read_hashes(store, index, f"index/{name}.u64")) for name in ("short", "long"))
     seen_short, seen_long = np.zeros(len(short.hashes), bool), np.zeros(len(long.hashes), bool)
-    for batch in _batches(survivors(store, inputs, inputs["selection"], part, "train")):
+    for batch in batched(survivors(store, inputs, inputs["selection"], part, "train"), BATCH_CHARACTERS):
         hashes, offsets = word_hashes([row.text for row in batch])
         grams, bounds = ngram_hashes(hashes, offsets, SHORT)
         hits, places = lookup(short, grams)
