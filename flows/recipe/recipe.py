@@ -13,6 +13,7 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, create_m
 
 from flows.recipe.execution import Execution, TrainingStage
 from flows.recipe.reading import find_file, load
+from pipeline.coverage import Config as CoverageConfig
 from pipeline.dedup.stage import Config as DedupConfig
 from pipeline.documents import DOMAINS
 from pipeline.domains.config import Config as DomainsConfig
@@ -70,6 +71,7 @@ class Recipe(Strict):
     quality: QualityConfig
     domains: DomainsConfig
     select: SelectConfig
+    coverage: CoverageConfig = Field(default_factory=CoverageConfig)
     tokenizer: TokenizerConfig
     tasks: TasksConfig
     model: ModelConfig
