@@ -31,8 +31,10 @@ DEDUP = Stage("dedup", "pipeline.dedup.stage")
 QUALITY = Stage("quality", "pipeline.quality.stage", takes_raw=True)
 DOMAINS = Stage("domains", "pipeline.domains.stage")
 SELECT = Stage("select", "pipeline.selection")
+COVERAGE = Stage("coverage", "pipeline.coverage")
 TRAIN_TOKENIZER = Stage("train_tokenizer", "pipeline.train_tokenizer", takes_raw=True)
 TOKENIZE = Stage("tokenize", "pipeline.tokenize_documents")
+HELD_OUT = Stage("tokenize", "pipeline.tokenize_documents", run="run_held_out", prefix="HELD_OUT_")
 BUILD_TASKS = Stage("build_tasks", "pipeline.eval_tasks")
 MIX = Stage("mix", "training.mix", "child")
 TRAINING: dict[TrainingStage, Stage] = {
@@ -41,7 +43,7 @@ TRAINING: dict[TrainingStage, Stage] = {
     "anneal": Stage("anneal", "training.worker", "torchrun"),
 }
 EXPORT = Stage("export", "training.export", "child")
-EVALUATE = Stage("evaluate", "training.evaluate", "child", takes_raw=True)
+EVALUATE = Stage("evaluate", "training.evaluate", "child", takes_raw=True, reports_in="tokens")
 
 
 class Do(Protocol):
@@ -77,9 +79,14 @@ def data_to_checkpoint(recipe: Recipe, do: Do) -> None:
     selection = do(SELECT, recipe.select, {**documents, "clusters": clusters, "quality": quality, "domains": domains})
 
     chosen = {**documents, "selection": selection}
+
+    # What training covers is not evaluated. Evaluation alone reads what follows from this: no threshold of it makes training stale.
+    judged = {**chosen, "coverage": do(COVERAGE, recipe.coverage, chosen)}
+
     tokenizer = do(TRAIN_TOKENIZER, recipe.tokenizer, {} if recipe.tokenizer.given else chosen)
     tokens = do(TOKENIZE, TokenizeConfig(), {**chosen, "tokenizer": tokenizer})
-    tasks = do(BUILD_TASKS, recipe.tasks, chosen)
+    held_out = do(HELD_OUT, TokenizeConfig(), {**judged, "tokenizer": tokenizer})
+    tasks = do(BUILD_TASKS, recipe.tasks, judged)
 
     # The order of training data is a function of these plans, a seed and a step.
     plans = {stage: do(MIX, recipe.mix(stage), {"tokens": tokens}, stage) for stage in recipe.stages}
@@ -91,5 +98,5 @@ def data_to_checkpoint(recipe: Recipe, do: Do) -> None:
     assert checkpoint is not None
 
     export = do(EXPORT, recipe.export, {"checkpoint": checkpoint, "tokenizer": tokenizer})
-    judged = {"checkpoint": checkpoint, "export": export, "tasks": tasks, "tokens": tokens, "tokenizer": tokenizer}
-    do(EVALUATE, resolve_evaluation(recipe.evaluate, do.raw), judged)
+    models = {"checkpoint": checkpoint, "export": export, "tokenizer": tokenizer}
+    do(EVALUATE, resolve_evaluation(recipe.evaluate, do.raw), {**models, "held_out": held_out, "tasks": tasks, "tokens": tokens})

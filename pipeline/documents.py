@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -202,6 +202,19 @@ def survivors(store: Store, inputs: Mapping[str, Manifest], selection: Manifest,
     """
     rows = [_survivors(store, documents, name, selection, part, split) for name, documents in sources_of(inputs).items()]
     yield from heapq.merge(*rows, key=lambda row: row.id)
+
+
+def batched(rows: Iterable[Survivor], n_characters: int) -> Iterator[list[Survivor]]:
+    """Rows in lists whose texts have at least `n_characters` together, but the last."""
+    batch, characters = list[Survivor](), 0
+    for row in rows:
+        batch.append(row)
+        characters += len(row.text)
+        if characters >= n_characters:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def _survivors(store: Store, documents: Manifest, source: str, selection: Manifest, part: int, split: str) -> Iterator[Survivor]:

@@ -7,8 +7,9 @@
 
 A word is what stands between white space; where the script is written without spaces, a character, and two letters for the last word.
 
-An item that shares a 13-gram with a selected training document is discarded, and one too short to have a 13-gram is not made. Which items
-remain is chosen by a keyed hash of document id and offset: `n_items_per_domain` of each domain and task, fewer where there are fewer.
+Items come from the held-out documents that `coverage` leaves. One that shares a 13-gram with a selected training document is discarded, and
+one too short to have a 13-gram is not made. Which items remain is chosen by a keyed hash of document id and offset: `n_items_per_domain`
+of each domain and task, fewer where there are fewer.
 
 Writes `cloze.jsonl` (id, offset, domain, language, context, target), `continuation.jsonl` (id, offset, domain, language, context, choices,
 gold) and a YAML per task whose data path begins with `{folder}`: who runs it puts the folder of the files there. Offsets are characters of
@@ -30,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
+from pipeline.coverage import evaluated
 from pipeline.documents import Survivor, keyed_fraction, parts_of, sources_of, survivors
 from pipeline.partitions import GroupResult, Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.quality.eval_overlap import NGRAM_WORDS, batches, ngrams_of
@@ -40,7 +42,7 @@ from storage.store import Store
 from storage.strict import Strict
 
 NAME = "build_tasks"
-VERSION = 3
+VERSION = 4
 
 CLOZE, CONTINUATION = "cloze", "continuation"
 TASKS = (CLOZE, CONTINUATION)
@@ -127,7 +129,10 @@ def run(
     run_groups: RunGroups = map_groups,
     info: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Write the tasks. `inputs`: `documents.<source>`, `selection`. Raises ConfigError when a task would have no item, IntegrityError."""
+    """Write the tasks. `inputs`: `documents.<source>`, `selection`, `coverage`.
+
+    Raises ConfigError when a task would have no item, IntegrityError.
+    """
     parts = parts_of(next(iter(sources_of(inputs).values())))
     manifests = dict(inputs)
     steps = [
@@ -209,7 +214,7 @@ class _Best:
 
 def _find_candidates(part: int, output: Output, *, store: Store, inputs: Mapping[str, Manifest], config: Config) -> None:
     best = _Best(SPARE * config.n_items_per_domain)
-    for row in survivors(store, inputs, inputs["selection"], part, "held_out"):
+    for row in evaluated(store, inputs, inputs["selection"], inputs["coverage"], part):
         for item in candidates(row, config):
             best.add(item)
     _write_items(output, f"candidates/part-{part:05d}.jsonl", best.items())

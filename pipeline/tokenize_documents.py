@@ -1,22 +1,24 @@
-"""Tokens: each kept document once, as BOS, its tokens, EOS, into the shards of its component; held-out documents apart, by domain.
+"""Tokens: each document once, as BOS, its tokens, EOS. Two artifacts: what is trained on, by component, and what is evaluated, by domain.
 
-A group is a partition: the documents of all sources in it, merged in id order, go to `train/<component>/part-%05d` and
-`held_out/<domain>/part-%05d` (format: storage/token_shards.py). Part after part, a component's shards are its stream in id order (RULE 23).
-`counts.json` holds token_size (bytes), vocab_size, bos_id (what begins a document), and under `train` by component and `held_out` by
-domain: tokens (BOS and EOS among them), documents, bytes (UTF-8, of the edited texts) and tokens_per_byte.
+A group is a partition: the documents of all sources in it, merged in id order, go to `train/<component>/part-%05d`, or of the held-out
+documents those that `coverage` leaves to `held_out/<domain>/part-%05d` (format: storage/token_shards.py). Part after part, a component's
+shards are its stream in id order (RULE 23). Nothing about held-out documents is an input of training (RULE 21).
+`counts.json` holds token_size (bytes), vocab_size, bos_id (what begins a document), and under `train` by component, or under `held_out`
+by domain: tokens (BOS and EOS among them), documents, bytes (UTF-8, of the edited texts) and tokens_per_byte.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.documents import Survivor, parts_of, sources_of, survivors
+from pipeline.coverage import evaluated
+from pipeline.documents import Survivor, batched, parts_of, sources_of, survivors
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.train_tokenizer import Loaded, load_tokenizer
 from storage.artifact import Manifest, canonical_json
@@ -25,9 +27,11 @@ from storage.strict import Strict
 from storage.token_shards import ShardWriter, Tokens, open_shard, token_size_for
 
 NAME = "tokenize"
-VERSION = 1
+VERSION = 2
+HELD_OUT_NAME = "held_out_tokens"
+HELD_OUT_VERSION = 1
 
-SPLITS = ("train", "held_out")
+Split = Literal["train", "held_out"]
 BATCH_CHARACTERS = 1 << 18  # encoded at once: enough for the tokenizer's threads, and some 25 MB of its working memory
 TOKENIZER_NAME_DIGITS = 16
 
@@ -44,18 +48,44 @@ def run(
     run_groups: RunGroups = map_groups,
     info: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Write the token shards. `inputs`: `documents.<source>`, `selection`, `tokenizer`. Raises IntegrityError."""
+    """Write the shards to train on. `inputs`: `documents.<source>`, `selection`, `tokenizer`. Raises IntegrityError."""
+    return _run("train", NAME, VERSION, store, config, inputs, run_groups, info)
+
+
+def run_held_out(
+    *,
+    store: Store,
+    config: Config,
+    inputs: Mapping[str, Manifest],
+    run_groups: RunGroups = map_groups,
+    info: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Write the shards to evaluate on. `inputs`: as of `run`, and `coverage`. Raises IntegrityError."""
+    return _run("held_out", HELD_OUT_NAME, HELD_OUT_VERSION, store, config, inputs, run_groups, info)
+
+
+def _run(
+    split: Split,
+    name: str,
+    version: int,
+    store: Store,
+    config: Config,
+    inputs: Mapping[str, Manifest],
+    run_groups: RunGroups,
+    info: Mapping[str, Any] | None,
+) -> Manifest:
     parts = parts_of(next(iter(sources_of(inputs).values())))
     steps = [
-        Step("shards", lambda _: range(parts), partial(_tokenize_part, store=store, inputs=dict(inputs))),
-        Step("counts", _add_up, partial(_write_counts, store=store, tokenizer=inputs["tokenizer"])),
+        Step("shards", lambda _: range(parts), partial(_tokenize_part, split=split, store=store, inputs=dict(inputs))),
+        Step("counts", _add_up, partial(_write_counts, split=split, store=store, tokenizer=inputs["tokenizer"])),
     ]
-    return run_stage(store=store, stage=NAME, version=VERSION, config=config, inputs=inputs, steps=steps, run_groups=run_groups, info=info)
+    return run_stage(store=store, stage=name, version=version, config=config, inputs=inputs, steps=steps, run_groups=run_groups, info=info)
 
 
-def stream_of(row: Survivor) -> str:
-    """The stream that takes a document: its component, or its domain when it is held out."""
-    return f"held_out/{row.domain}" if row.component is None else f"train/{row.component}"
+def _rows(split: Split, store: Store, inputs: Mapping[str, Manifest], part: int) -> Iterator[Survivor]:
+    if split == "train":
+        return survivors(store, inputs, inputs["selection"], part, split)
+    return evaluated(store, inputs, inputs["selection"], inputs["coverage"], part)
 
 
 def encode(loaded: Loaded, texts: Sequence[str]) -> list[Tokens]:
@@ -66,54 +96,38 @@ def encode(loaded: Loaded, texts: Sequence[str]) -> list[Tokens]:
     return [np.concatenate([bos, np.array(encoding.ids, dtype), eos]) for encoding in encodings]
 
 
-def _tokenize_part(part: int, output: Output, *, store: Store, inputs: Mapping[str, Manifest]) -> None:
+def _tokenize_part(part: int, output: Output, *, split: Split, store: Store, inputs: Mapping[str, Manifest]) -> None:
     loaded = load_tokenizer(store, inputs["tokenizer"])
-    name, token_size = inputs["tokenizer"].digest[:TOKENIZER_NAME_DIGITS], token_size_for(loaded.vocab_size)
+    tokenizer, token_size = inputs["tokenizer"].digest[:TOKENIZER_NAME_DIGITS], token_size_for(loaded.vocab_size)
     counts: dict[str, Counter[str]] = {}
     with ExitStack() as open_shards:
         shards: dict[str, ShardWriter] = {}
-        for split in SPLITS:
-            for batch in _batched(survivors(store, inputs, inputs["selection"], part, split)):
-                for row, tokens in zip(batch, encode(loaded, [row.text for row in batch]), strict=True):
-                    stream, n_bytes = stream_of(row), len(row.text.encode())
-                    if stream not in shards:
-                        shard = open_shard(output.create, f"{stream}/part-{part:05d}", tokenizer=name, token_size=token_size)
-                        shards[stream], counts[stream] = open_shards.enter_context(shard), Counter()
-                    shards[stream].append(row.id, tokens, n_bytes)
-                    counts[stream].update(tokens=len(tokens), documents=1, bytes=n_bytes)
-    output.note = {stream: dict(count) for stream, count in counts.items()}
+        for batch in batched(_rows(split, store, inputs, part), BATCH_CHARACTERS):
+            for row, tokens in zip(batch, encode(loaded, [row.text for row in batch]), strict=True):
+                name, n_bytes = row.component or row.domain, len(row.text.encode())
+                if name not in shards:
+                    shard = open_shard(output.create, f"{split}/{name}/part-{part:05d}", tokenizer=tokenizer, token_size=token_size)
+                    shards[name], counts[name] = open_shards.enter_context(shard), Counter()
+                shards[name].append(row.id, tokens, n_bytes)
+                counts[name].update(tokens=len(tokens), documents=1, bytes=n_bytes)
+    output.note = {name: dict(count) for name, count in counts.items()}
     for count in counts.values():
         output.counts.update(count)
-
-
-def _batched(rows: Iterable[Survivor]) -> Iterator[list[Survivor]]:
-    """Rows in batches of at least BATCH_CHARACTERS, but the last."""
-    batch, characters = list[Survivor](), 0
-    for row in rows:
-        batch.append(row)
-        characters += len(row.text)
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def _add_up(results: Results) -> list[dict[str, dict[str, int]]]:
     """One group: the counts of every stream over all parts."""
     total: dict[str, Counter[str]] = {}
     for result in results["shards"]:
-        for stream, counts in result.note.items():
-            total.setdefault(stream, Counter()).update(counts)
-    return [{stream: dict(counts) for stream, counts in sorted(total.items())}]
+        for name, counts in result.note.items():
+            total.setdefault(name, Counter()).update(counts)
+    return [{name: dict(counts) for name, counts in sorted(total.items())}]
 
 
-def _write_counts(group: dict[str, dict[str, int]], output: Output, *, store: Store, tokenizer: Manifest) -> None:
+def _write_counts(group: dict[str, dict[str, int]], output: Output, *, split: Split, store: Store, tokenizer: Manifest) -> None:
     loaded = load_tokenizer(store, tokenizer)
     size = token_size_for(loaded.vocab_size)
-    counts: dict[str, Any] = {"format": 1, "token_size": size, "vocab_size": loaded.vocab_size, "bos_id": loaded.bos_id}
-    for split in SPLITS:
-        rows = {stream.removeprefix(f"{split}/"): row for stream, row in group.items() if stream.startswith(f"{split}/")}
-        counts[split] = {name: {**row, "tokens_per_byte": row["tokens"] / row["bytes"]} for name, row in rows.items()}
+    rows = {name: {**row, "tokens_per_byte": row["tokens"] / row["bytes"]} for name, row in group.items()}
+    counts = {"format": 1, "token_size": size, "vocab_size": loaded.vocab_size, "bos_id": loaded.bos_id, split: rows}
     with output.create("counts.json") as file:
         file.write(canonical_json(counts))

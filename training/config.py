@@ -197,7 +197,9 @@ class EvaluateConfig(Strict):
     model: ModelConfig
     seq_len: int = Field(ge=2, description="window in tokens")
     batch_size: int = Field(8, ge=1, description="windows of one forward pass; also lm-evaluation-harness's batch size")
-    max_held_out_tokens: int | None = Field(None, ge=1, description="tokens a domain is judged on at most, in whole documents; None: all")
+    max_held_out_tokens: int | None = Field(
+        1_000_000, ge=1, description="tokens a domain is judged on at most, in whole documents, the first by id; None: all"
+    )
     max_unigram_tokens: int = Field(10_000_000, ge=1, description="training tokens of a component that the unigram model counts")
     task_items: int | None = Field(None, ge=1, description="items of a task at most; None: all")
     local_tasks: tuple[LocalTasks, ...] = Field((), description="tasks beside those built from held-out documents")

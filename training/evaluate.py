@@ -8,7 +8,9 @@
     tasks                  by task: its metrics, and `n` items
 
 Bits per byte = sum of -log2 p(token) over all tokens after BOS (EOS included) / UTF-8 bytes of the edited texts. Held-out documents
-are cut in windows of seq_len as in training, so a document that crosses a window loses its context there.
+are cut in windows of seq_len as in training, so a document that crosses a window loses its context there. A domain is judged on the
+documents at the start of its stream, at most `max_held_out_tokens`: id order is a shuffle, so they are a sample, and the same in every run.
+Memory: the model, one batch of windows, and one task of the harness.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,19 +38,30 @@ from training.loss import NO_TARGET, document_numbers, next_tokens, summed_cross
 from training.model import Llama
 
 NAME = "evaluate"
-VERSION = 1
+VERSION = 2
 READ_TOKENS = 1 << 20
 
 
 Config = EvaluateConfig
+Report = Callable[[int, int, str], None]  # tokens done, tokens in all, and what it is at, in words
+
+
+def no_report(done: int, total: int, beside: str) -> None:
+    """Say nothing."""
 
 
 def run(
-    *, store: Store, config: Config, inputs: Mapping[str, Manifest], raw: Store | None = None, info: Mapping[str, Any] | None = None
+    *,
+    store: Store,
+    config: Config,
+    inputs: Mapping[str, Manifest],
+    raw: Store | None = None,
+    info: Mapping[str, Any] | None = None,
+    report: Report = no_report,
 ) -> Manifest:
-    """Write the scores. `inputs`: `checkpoint`, `export`, `tasks`, `tokens`, `tokenizer`. `raw` holds the files of `local_tasks`.
+    """Write the scores. `inputs`: `checkpoint`, `export`, `tasks`, `tokenizer`, `held_out` (tokens to judge on), `tokens` (trained on).
 
-    Raises IntegrityError for damaged inputs, ConfigError for a task that cannot be loaded.
+    `raw` holds the files of `local_tasks`. Raises IntegrityError for damaged inputs, ConfigError for a task that cannot be loaded.
     """
     fingerprint, payload = identity(NAME, VERSION, config, {name: manifest.digest for name, manifest in inputs.items()})
     if standing := find(store, NAME, fingerprint):
@@ -56,8 +69,11 @@ def run(
     attempt, entries = Attempt(store, NAME, fingerprint), list[FileEntry]()
     special = json.loads(read_verified(store, inputs["tokenizer"], "special_tokens.json"))
     model = load_model(store, config.model, inputs["checkpoint"])
-    scores = held_out_scores(store, config, inputs["tokens"], model, bos_id=special["bos_id"], vocab_size=special["vocab_size"])
-    scores["tasks"] = task_scores(store, config, inputs, raw)
+    unigram_bits = unigram_model(store, inputs["tokens"], special["vocab_size"], config.max_unigram_tokens)
+    scores = held_out_scores(store, config, inputs["held_out"], model, unigram_bits, bos_id=special["bos_id"], report=report)
+    n_tokens = sum(row["tokens"] for row in scores["held_out"].values())
+    del model  # the harness loads the export
+    scores["tasks"] = task_scores(store, config, inputs, raw, lambda beside: report(n_tokens, n_tokens, beside))
     with attempt.create("scores.json", entries) as file:
         file.write(canonical_json(scores))
     return attempt.publish(payload, entries, counts={}, info=dict(info or {}))
@@ -77,44 +93,62 @@ def load_model(store: Store, config: ModelConfig, checkpoint: Manifest) -> Llama
     return model
 
 
+class Judged(NamedTuple):
+    """What a domain is judged on: the first `n_tokens` of its stream, whole documents."""
+
+    domain: str
+    stream: TokenStream
+    n_tokens: int
+    n_bytes: int
+    n_documents: int
+
+
 def held_out_scores(
-    store: Store, config: Config, tokens: Manifest, model: Llama, *, bos_id: int, vocab_size: int
+    store: Store,
+    config: Config,
+    held_out: Manifest,
+    model: Llama,
+    unigram_bits: npt.NDArray[np.float64],
+    *,
+    bos_id: int,
+    report: Report = no_report,
 ) -> dict[str, dict[str, Any]]:
-    """Bits per byte of the model and of the unigram model by domain, and over all domains. Raises IntegrityError when nothing is held
-    out."""
-    unigram_bits = unigram_model(store, tokens, vocab_size, config.max_unigram_tokens)
+    """Bits per byte of the model and of the unigram model (bits by token id) by domain, and over all domains.
+
+    Raises IntegrityError when nothing is held out.
+    """
     scores: dict[str, dict[str, Any]] = {"bits_per_byte": {}, "unigram_bits_per_byte": {}, "held_out": {}}
-    total_bits, total_unigram_bits, total_bytes = 0.0, 0.0, 0
-    for prefix in stream_names(tokens, "held_out"):
-        stream = TokenStream(store, tokens, f"held_out/{prefix}")
-        n_tokens, n_bytes, n_documents = _whole_documents(stream, config.max_held_out_tokens)
-        if n_bytes == 0:
-            continue
+    total_bits, total_unigram_bits, total_bytes, done = 0.0, 0.0, 0, 0
+    judged = [judged_on(store, held_out, domain, config.max_held_out_tokens) for domain in stream_names(held_out, "held_out")]
+    total = sum(one.n_tokens for one in judged)
+    for domain, stream, n_tokens, n_bytes, n_documents in judged:
         bits, unigram, n_targets = 0.0, 0.0, 0
         for batch in _windows(stream, n_tokens, config.seq_len, config.batch_size, bos_id):
+            report(done, total, f"held-out {domain}")
             bits += nll_bits(model, batch, bos_id)
             targets = batch[:, 1:][batch[:, 1:] != bos_id]
             unigram += float(unigram_bits[targets].sum())
             n_targets += int(targets.size)
-        scores["bits_per_byte"][prefix] = bits / n_bytes
-        scores["unigram_bits_per_byte"][prefix] = unigram / n_bytes
-        scores["held_out"][prefix] = {"tokens": n_targets, "bytes": n_bytes, "documents": n_documents}
+            done = min(done + batch.shape[0] * config.seq_len, total)
+        scores["bits_per_byte"][domain] = bits / n_bytes
+        scores["unigram_bits_per_byte"][domain] = unigram / n_bytes
+        scores["held_out"][domain] = {"tokens": n_targets, "bytes": n_bytes, "documents": n_documents}
         total_bits, total_unigram_bits, total_bytes = total_bits + bits, total_unigram_bits + unigram, total_bytes + n_bytes
     if not total_bytes:
-        raise IntegrityError(tokens.root, expected="held-out documents", actual="none")
+        raise IntegrityError(held_out.root, expected="held-out documents", actual="none")
     scores["bits_per_byte"]["all"] = total_bits / total_bytes
     scores["unigram_bits_per_byte"]["all"] = total_unigram_bits / total_bytes
     return scores
 
 
-def _whole_documents(stream: TokenStream, max_tokens: int | None) -> tuple[int, int, int]:
-    """Tokens, bytes and number of the documents at the start of the stream that fit `max_tokens`; at least one document."""
-    n_tokens = n_bytes = n_documents = 0
+def judged_on(store: Store, held_out: Manifest, domain: str, max_tokens: int | None) -> Judged:
+    """The documents at the start of a domain's stream that fit `max_tokens`; at least one document."""
+    stream, n_tokens, n_bytes, n_documents = TokenStream(store, held_out, f"held_out/{domain}"), 0, 0, 0
     for document in stream.documents():
         if n_documents and max_tokens is not None and document.end > max_tokens:
             break
         n_tokens, n_bytes, n_documents = document.end, n_bytes + document.n_bytes, n_documents + 1
-    return n_tokens, n_bytes, n_documents
+    return Judged(domain, stream, n_tokens, n_bytes, n_documents)
 
 
 def _windows(stream: TokenStream, n_tokens: int, seq_len: int, batch_size: int, bos_id: int) -> Iterator[npt.NDArray[np.int64]]:
@@ -155,9 +189,15 @@ def unigram_model(store: Store, tokens: Manifest, vocab_size: int, max_tokens: i
     return bits
 
 
-def task_scores(store: Store, config: Config, inputs: Mapping[str, Manifest], raw: Store | None) -> dict[str, dict[str, float]]:
-    """Metrics by task, from lm-evaluation-harness on the export; offline. Raises ConfigError for a task that it cannot load."""
+def task_scores(
+    store: Store, config: Config, inputs: Mapping[str, Manifest], raw: Store | None, report: Callable[[str], None] = lambda _: None
+) -> dict[str, dict[str, float]]:
+    """Metrics by task, from lm-evaluation-harness on the export, a task after the other; offline. `report` is told at which it is.
+
+    Raises ConfigError for a task that it cannot load.
+    """
     import lm_eval  # imports transformers and datasets: seconds, and only here
+    from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     with tempfile.TemporaryDirectory() as folder:
@@ -174,22 +214,24 @@ def task_scores(store: Store, config: Config, inputs: Mapping[str, Manifest], ra
         unknown = sorted(set(names) - set(manager.all_tasks))
         if unknown:
             raise ConfigError(f"evaluate.local_tasks: no task {', '.join(unknown)}; the files define {', '.join(manager.all_tasks)}")
-        results = lm_eval.simple_evaluate(
-            model="hf",
-            model_args={"pretrained": str(model_folder), "dtype": "float32"},
-            tasks=names,
-            task_manager=manager,
-            batch_size=config.batch_size,
-            device=str(device_here()),
-            limit=config.task_items,
-            bootstrap_iters=0,
-            random_seed=0,
-            numpy_random_seed=0,
-            torch_random_seed=0,
-            fewshot_random_seed=0,
-        )
-        assert results is not None
-        return {name: _numbers(results["results"][name], results["n-samples"][name]["effective"]) for name in names}
+        model = HFLM(pretrained=str(model_folder), dtype="float32", batch_size=config.batch_size, device=str(device_here()))
+        scores = {}
+        for number, name in enumerate(names, start=1):
+            report(f"{name}, task {number} of {len(names)}")
+            results = lm_eval.simple_evaluate(
+                model=model,
+                tasks=[name],
+                task_manager=manager,
+                limit=config.task_items,
+                bootstrap_iters=0,
+                random_seed=0,
+                numpy_random_seed=0,
+                torch_random_seed=0,
+                fewshot_random_seed=0,
+            )
+            assert results is not None
+            scores[name] = _numbers(results["results"][name], results["n-samples"][name]["effective"])
+        return scores
 
 
 def _make_paths_absolute(folder: Path) -> None:

@@ -53,8 +53,8 @@ def run(
 ) -> None:
     """Run the path, or a part of it: whatever is stale, and nothing else.
 
-    Stages, in order: snapshot, ingest, dedup, quality, domains, select, train_tokenizer, tokenize, build_tasks, mix, pretrain,
-    extend_context, anneal, export, evaluate, report.
+    Stages, in order: snapshot, ingest, dedup, quality, domains, select, coverage, train_tokenizer, tokenize, build_tasks, mix,
+    pretrain, extend_context, anneal, export, evaluate, report.
 
     A stage is stale when its version, its part of the recipe or the bytes of its inputs are not those of an artifact in the store.
     So after `select.thresholds.web.min_gopher_word_count` was changed, `caravan run` runs select and what follows, and scores nothing

@@ -14,6 +14,7 @@ from flows.graph.walk import STAGES, State, Visit
 from flows.history.garbage import Garbage
 from flows.history.lineage import FedDocument, Seen, Tokens
 from flows.report.words import MARKS, table_of
+from pipeline.coverage import EVALUATED, OVER_CAP, SHORT
 
 
 def status_table(visits: Sequence[Visit], *, is_new: bool = False) -> Table:
@@ -95,8 +96,10 @@ def decision(facts: Mapping[str, Any]) -> dict[str, str]:
     if row is None:
         return {"stale": f"select: {OTHER_DOCUMENTS}"}
     said = _stale_row(facts["stale"], ["select"])
+    if row["keep"] and row["split"] == "train":
+        return {"kept": f"in {row['component']}, to train on", **said}
     if row["keep"]:
-        return {"kept": f"in {row['component']}, to train on" if row["split"] == "train" else f"in {row['domain']}, held out", **said}
+        return {"kept": f"in {row['domain']}, held out", **said, **_evaluated(facts)}
     reason = row["reason"]
     said = {"dropped": facts.get("bound") or f"{reason}{f': {WHY[reason]}' if reason in WHY else ''}", **said}
     for copy in facts.get("lost_to", ()):
@@ -104,6 +107,22 @@ def decision(facts: Mapping[str, Any]) -> dict[str, str]:
         fate = f"was itself dropped as {copy.reason}" if copy.reason else "is kept"
         said[copy.id.hex()] = f"{copy.source}, of {SAME[copy.same]}{like}, {fate}"
     return said
+
+
+def _evaluated(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Whether a held-out document is evaluated, and how much of it training covers; nothing before `coverage` has run."""
+    if "coverage" not in facts:
+        return {}
+    row = facts["coverage"]
+    if row is None:
+        return {"evaluated": "not known: coverage ran on other documents"}
+    if row["verdict"] == OVER_CAP:
+        said = "no: its domain has enough to evaluate without it (coverage.max_held_out_bytes)"
+    else:
+        share = f"{row['coverage']:.1%} of its {row['words']:,} words lie in {SHORT}-grams of documents to train on"
+        run = f", {row['longest_run_words']:,} of them in one run" if row["longest_run_words"] else ""
+        said = f"{'yes' if row['verdict'] == EVALUATED else 'no, training covers it'}: {share}{run}"
+    return {"evaluated": said, **_stale_row(facts["stale"], ["coverage"])}
 
 
 def _stale_row(stale: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
@@ -140,7 +159,8 @@ def seen_table(tokens: Tokens | None, seen: Sequence[Seen], reason: str | None =
     if tokens is None and not seen:
         if is_stale and reason is None:
             return "  not in these shards: the selection that they were made from did not keep it"
-        return f"  not kept{f' (dropped as {reason})' if reason else ''}: it has no tokens; `caravan explain` says more"
+        why = f"not kept (dropped as {reason})" if reason else "not kept, or held out and not evaluated"
+        return f"  {why}: it has no tokens; `caravan explain` says more"
     where = f"tokens {tokens.start:,} to {tokens.end:,} of {tokens.split}/{tokens.name}" if tokens else "not in the run's shards"
     where += f"; the run's selection drops it as {reason}" if reason else ""
     if not seen:

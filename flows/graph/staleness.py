@@ -12,7 +12,9 @@ from flows.graph.runs import Run
 from flows.graph.walk import STAGES
 from storage.artifact import Manifest
 
-PATH = ("snapshot", "extract", "documents", "origins", *STAGES[STAGES.index("dedup") :])  # the artifacts' stages in order
+_DEDUP, _AFTER_TOKENIZE = STAGES.index("dedup"), STAGES.index("tokenize") + 1
+# The artifacts' stages in order.
+PATH = ("snapshot", "extract", "documents", "origins", *STAGES[_DEDUP:_AFTER_TOKENIZE], "held_out_tokens", *STAGES[_AFTER_TOKENIZE:])
 TRAINING = ("pretrain", "extend_context", "anneal")
 UNFINISHED = "a newer one was begun and has not ended"
 

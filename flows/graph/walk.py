@@ -34,6 +34,7 @@ StageName = Literal[
     "quality",
     "domains",
     "select",
+    "coverage",
     "train_tokenizer",
     "tokenize",
     "build_tasks",
@@ -62,6 +63,7 @@ class Stage:
     prefix: str = ""  # of the module's NAME and VERSION, where one module makes two artifacts
     takes_inputs: bool = True
     takes_raw: bool = False  # whether `run` takes `raw`, the store of raw_root
+    reports_in: str = ""  # the unit in which `run` tells a `report` how far it is; "": it takes none
 
     @property
     def artifact(self) -> str:

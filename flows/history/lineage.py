@@ -11,6 +11,7 @@ from flows.graph.differences import made_with_digest
 from flows.graph.runs import Run
 from flows.graph.staleness import TRAINING as TRAINING  # others find it here
 from flows.graph.staleness import stale_artifacts
+from pipeline.coverage import verdicts
 from pipeline.dedup.url import UrlConfig, normalize_url
 from pipeline.documents import (
     Edit,
@@ -169,6 +170,8 @@ def explain(run: Run, place: Place) -> dict[str, Any]:
     if facts.get("select"):
         edits = [Edit(**edit) for edit in facts["select"]["edits"]]
         facts["edited_text"] = apply_edits(document["text"], edits)
+    if facts.get("select") and facts["select"]["keep"] and facts["select"]["split"] == "held_out" and run.manifest("coverage"):
+        facts["coverage"] = _verdict(run, place)
     if run.manifest("tokenize") is not None:
         facts["tokens"] = locate(run, place.id)
         facts["seen"] = list(seen_by(run, place.id))
@@ -225,6 +228,14 @@ def _row(run: Run, manifest: Manifest, name: str, place: Place) -> dict[str, Any
     return row
 
 
+def _verdict(run: Run, place: Place) -> dict[str, Any] | None:
+    """The row of `coverage` about a held-out document; None where it judged other documents."""
+    manifest = run.need("coverage")
+    if manifest.payload["inputs"].get(f"documents.{place.source}") != _documents(run)[place.source].digest:
+        return None
+    return next((row for row in verdicts(run.store, manifest, place.part).to_pylist() if row["id"] == place.id), None)
+
+
 def _origins(run: Run, place: Place) -> list[dict[str, Any]]:
     manifest = run.manifest(f"origins/{place.source}")
     if manifest is None:
@@ -233,16 +244,16 @@ def _origins(run: Run, place: Place) -> list[dict[str, Any]]:
 
 
 def locate(run: Run, document: bytes) -> Tokens | None:
-    """Where a document's tokens lie in the run's shards, or None when it was not kept."""
-    return _locate(run, run.need("tokenize"), document)
+    """Where a document's tokens lie in the run's shards, or None when it was not kept, or is held out and not evaluated."""
+    found, held_out = _locate(run, run.need("tokenize"), "train", document), run.manifest("held_out_tokens")
+    return found if found or held_out is None else _locate(run, held_out, "held_out", document)
 
 
-def _locate(run: Run, tokens: Manifest, document: bytes) -> Tokens | None:
-    for split in ("train", "held_out"):
-        for name in stream_names(tokens, split):
-            span = TokenStream(run.store, tokens, f"{split}/{name}").locate(document)
-            if span is not None:
-                return Tokens(split, name, span.start, span.end, span.n_bytes)
+def _locate(run: Run, tokens: Manifest, split: str, document: bytes) -> Tokens | None:
+    for name in stream_names(tokens, split):
+        span = TokenStream(run.store, tokens, f"{split}/{name}").locate(document)
+        if span is not None:
+            return Tokens(split, name, span.start, span.end, span.n_bytes)
     return None
 
 
@@ -267,9 +278,9 @@ def seen_by(run: Run, document: bytes) -> Iterator[Seen]:
         if f"mix/{stage}" in run.artifacts:
             tokens = _tokens_of(run, stage)
             if tokens.digest not in places:
-                places[tokens.digest] = _locate(run, tokens, document)
+                places[tokens.digest] = _locate(run, tokens, "train", document)
             place = places[tokens.digest]
-            if place is None or place.split != "train":
+            if place is None:
                 continue
             order = order_in(run, stage)
             for index in order.samples_of(place.name, place.start, place.end):

@@ -12,6 +12,7 @@ from typing import Any, Self, cast, get_args
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 
 from flows.recipe.execution import TrainingStage
+from pipeline.coverage import Config as CoverageConfig
 from pipeline.dedup.stage import Config as DedupConfig
 from pipeline.documents import DOMAINS
 from pipeline.domains.config import Config as DomainsConfig
@@ -64,6 +65,7 @@ class Recipe(Strict):
     quality: QualityConfig
     domains: DomainsConfig
     select: SelectConfig
+    coverage: CoverageConfig = Field(default_factory=CoverageConfig)
     tokenizer: TokenizerConfig
     tasks: TasksConfig
     model: ModelConfig

@@ -40,6 +40,7 @@ def build_report(run: Run) -> str:
         "dedup": found["dedup"].counts if "dedup" in found else None,
         "funnel": _json(run, found.get("select"), "funnel.json"),
         "classifiers": {stage: _json(run, found.get(stage), "validation.json") for stage in ("quality", "domains")},
+        "coverage": _json(run, found.get("coverage"), "coverage.json"),
         "tokens": _json(run, found.get("tokenize"), "counts.json"),
         "mixtures": _mixtures(run, found),
         "steps": _metrics(run, found),

@@ -24,7 +24,9 @@ NO_BETTER_THAN_COUNTING = (
     "give it more steps or text, or another learning rate"
 )
 WORDS = {  # where a counter's name with spaces is no plain English
+    "over_cap": "over the cap",
     "size_bytes": "bytes",
+    "training_words": "words of documents to train on",
     "documents_with_url": "documents compared by URL",
     "trained_clusters": "clusters to train the classifier",
     "vocab_size": "tokens in the vocabulary",
@@ -42,6 +44,8 @@ def stage_line(visit: Visit, run: Run) -> Iterator[Any]:
         yield f"{MARKS['ran']} {escape(visit.key)}  {said}{took}"
         if visit.stage == "select":
             yield from selection_lines(run, visit.manifest)
+        if visit.stage == "coverage":
+            yield coverage_table(json.loads(read_verified(run.store, visit.manifest, "coverage.json")))
         if visit.stage == "mix":
             yield mixture_table(mixture(read_plan(run.store, visit.manifest)))
         if visit.stage == "evaluate":
@@ -84,6 +88,16 @@ def mixture_table(rows: Sequence[MixtureRow]) -> Table:
     for row in rows:
         shares = (f"{row.target_share:.2%}", f"{row.realised_share:.2%}")
         table.add_row(row.component, *shares, f"{row.available_tokens:,}", f"{row.realised_tokens:,}", f"{row.epochs:.2f}")
+    return table
+
+
+def coverage_table(coverage: Mapping[str, Any]) -> Table:
+    """What became of each domain's held-out documents, and how much of what is left lies in long runs of training."""
+    table = table_of("", ("held out", "documents", "covered by training", "over the cap", "left", "bytes left", "words left in 50-grams"))
+    for domain, row in coverage["domains"].items():
+        documents = [f"{row[cell]['documents']:,}" for cell in ("in", "covered", "over_cap", "left")]
+        copied = row["left_words_in_50_grams"] / max(row["left"]["words"], 1)
+        table.add_row(domain, *documents, f"{row['left']['size_bytes']:,}", f"{copied:.2%}")
     return table
 
 

@@ -7,7 +7,7 @@ import json
 import platform
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from flows.recipe.execution import TrainingStage
 from flows.recipe.recipe import TrainedConfig
 from flows.running.driver import Plan
 from flows.running.launch import Attempt, TorchrunHere, run_attempts
-from flows.running.making import make
+from flows.running.making import ReportFile, make
 from flows.running.tasks import DaskGroups, ThreadGroups, run_task, watched
 from flows.running.terminal import Report, console
 from flows.running.workers import Workers
@@ -138,11 +138,11 @@ class Performer:
             return [snapshot(raw, store, jobs[0].config.sources)]
         if stage.where == "torchrun":
             return [self._train(job, store) for job in jobs]
-        with watched(stage.name, title, "groups") as progress:
+        with watched(stage.name, title, stage.reports_in or "groups") as progress:
             groups = self._groups(stage.name, progress)
             if stage.where == "here":
                 return [make(store, raw, self._info(job), job, groups) for job in jobs]
-            return self._in_children(jobs, store, groups)
+            return self._in_children(jobs, store, groups, progress)
 
     def _groups(self, stage: str, progress: Report) -> RunGroups:
         """Who runs groups of work: Dask, or workers of this machine."""
@@ -150,17 +150,32 @@ class Performer:
             return ThreadGroups(self.workers, progress)
         return DaskGroups(self.dask, stage, progress, self.plan.execution.credentials_block)
 
-    def _in_children(self, jobs: Sequence[Job], store: Store, groups: RunGroups) -> list[Manifest]:
+    def _in_children(self, jobs: Sequence[Job], store: Store, groups: RunGroups, progress: Report) -> list[Manifest]:
         info = self._info(jobs[0])
         if jobs[0].stage.name not in ("export", "evaluate"):
             work: Callable[[Job], Manifest] = partial(make, store, self.plan.raw, info)
             return list(groups(work, jobs))
         place = self.plan.execution.evaluation
         variables = {"OMP_NUM_THREADS": str(place.threads), **({} if place.device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""})}
-        return [
-            self.workers.call(partial(make, store, self.plan.raw, {**info, "started_at_s": time.time()}, job), environment=variables)
-            for job in jobs
-        ]
+        return [self._in_child(job, store, {**info, "started_at_s": time.time()}, variables, progress) for job in jobs]
+
+    def _in_child(self, job: Job, store: Store, info: dict[str, Any], variables: Mapping[str, str], progress: Report) -> Manifest:
+        """One stage in a worker of its own, which says how far it is where the stage does."""
+        work = partial(make, store, self.plan.raw, info, job)
+        if not job.stage.reports_in:
+            return self.workers.call(work, environment=variables)
+        folder = self.plan.run.work_dir(self.plan.execution.work_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        report = ReportFile(folder / f"{job.stage.name}-{uuid.uuid4().hex[:8]}.progress")
+
+        def watch() -> None:
+            if (said := report.read()) is not None:
+                progress(*said)
+
+        try:
+            return self.workers.call(partial(work, report=report), environment=variables, watch=watch)
+        finally:
+            report.path.unlink(missing_ok=True)
 
     def _train(self, job: Job, store: Store) -> Manifest:
         """One training stage under the launcher, its logs and metrics copied to the run."""

@@ -41,6 +41,7 @@ PRELOAD = (
     "pipeline.quality.stage",
     "pipeline.domains.stage",
     "pipeline.selection",
+    "pipeline.coverage",
     "pipeline.tokenize_documents",
     "pipeline.eval_tasks",
     "training.mix",
@@ -201,9 +202,14 @@ class Workers:
                 self._nursery = Nursery(log=self._log, preload=self._preload, environment=self._environment)
             return self._nursery
 
-    def call(self, function: Callable[[], R], *, environment: Mapping[str, str] | None = None) -> R:
-        """Run `function` in a worker of its own, with variables of `environment` set before its modules are imported."""
-        (result,) = self._run(_call, [function], {**self._environment, **(environment or {})}, None, fresh=True)
+    def call(
+        self, function: Callable[[], R], *, environment: Mapping[str, str] | None = None, watch: Callable[[], None] | None = None
+    ) -> R:
+        """Run `function` in a worker of its own, with variables of `environment` set before its modules are imported.
+
+        `watch` is called in this thread, some times a second, until that has ended.
+        """
+        (result,) = self._run(_call, [function], {**self._environment, **(environment or {})}, None, fresh=True, watch=watch)
         return result
 
     def run_groups(self, function: Callable[[T], R], groups: Sequence[T], /, progress: Progress | None = None) -> list[R]:
@@ -220,6 +226,7 @@ class Workers:
         environment: Mapping[str, str],
         progress: Progress | None,
         fresh: bool = False,
+        watch: Callable[[], None] | None = None,
     ) -> list[R]:
         call = _Call(self, fresh, function, groups, environment)
         threads = min(self.count, len(groups))
@@ -236,6 +243,8 @@ class Workers:
                     if progress and call.finished > reported:
                         reported = call.finished
                         progress(reported, len(groups))
+                    if watch:
+                        watch()
                     for future in done:
                         future.result()
             finally:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from fastwarc.warc import ArchiveIterator
 
 from flows.graph.runs import Run
+from pipeline.coverage import EVALUATED
 from pipeline.snapshot import read_listing
 from storage.artifact import Manifest, read_verified
 from storage.store import Store
@@ -61,10 +62,13 @@ def balances(run: Run, read: ReadTable = read_table) -> Iterator[Balance]:
     funnel = json.loads(read_verified(run.store, run.need("select"), "funnel.json"))["total"]
     printed = {reason: cell["documents"] for reason, cell in funnel["dropped"].items()}
     yield Balance("select, as its funnel says", "documents", total, {"kept": funnel["kept"]["documents"], **printed})
-    tokens = json.loads(read_verified(run.store, run.need("tokenize"), "counts.json"))
-    for split, documents_kept in kept.items():
-        shards = {name: row["documents"] for name, row in tokens[split].items()}
-        yield Balance(f"tokenize, {split}", "documents", documents_kept, shards)
+    judged = Counter[str]()
+    for name in run.need("coverage").names("held_out/part-"):
+        judged.update(read(run.store, run.need("coverage"), name, ["verdict"])["verdict"].to_pylist())
+    yield Balance("coverage", "documents", kept["held_out"], dict(sorted(judged.items())))
+    for split, key, n in (("train", "tokenize", kept["train"]), ("held_out", "held_out_tokens", judged[EVALUATED])):
+        counts = json.loads(read_verified(run.store, run.need(key), "counts.json"))
+        yield Balance(f"tokenize, {split}", "documents", n, {name: row["documents"] for name, row in counts[split].items()})
     for stage, manifest in run.manifests("mix").items():
         plan = read_plan(run.store, manifest)
         samples = sum(phase["global_batch_size"] * phase["n_steps"] for phase in plan["phases"])

@@ -134,8 +134,8 @@ def export_checks(checks: Checks, run: Run, recipe: Recipe, folder: Path) -> Non
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     export = download(run.store, run.need("export"), folder / "export")
-    prefix = stream_names(run.need("tokenize"), "held_out")[0]
-    stream = TokenStream(run.store, run.need("tokenize"), f"held_out/{prefix}")
+    prefix = stream_names(run.need("held_out_tokens"), "held_out")[0]
+    stream = TokenStream(run.store, run.need("held_out_tokens"), f"held_out/{prefix}")
     n = min(stream.n_tokens, recipe.evaluate.seq_len)
     tokens = torch.from_numpy(stream.read(0, n).astype(np.int64))[None]
     difference = logit_difference(run, recipe, export, tokens)

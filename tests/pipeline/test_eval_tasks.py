@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline import eval_tasks
+from pipeline import coverage, eval_tasks
 from pipeline.documents import Survivor
 from pipeline.eval_tasks import Config, Item, candidates, continuation_rows
 from pipeline.words import normalized_words
@@ -46,7 +46,9 @@ def documents() -> list[Row]:
 
 def built(store: Store, rows: list[Row], config: Config = CONFIG, partitions: int = 4) -> tuple[Manifest, dict[str, list[dict[str, Any]]]]:
     """The artifact and the rows of its two files."""
-    manifest = eval_tasks.run(store=store, config=config, inputs=write_inputs(store, rows, partitions))
+    inputs = write_inputs(store, rows, partitions)
+    inputs["coverage"] = coverage.run(store=store, config=coverage.Config(), inputs=inputs)
+    manifest = eval_tasks.run(store=store, config=config, inputs=inputs)
     return manifest, {
         task: [json.loads(line) for line in read_verified(store, manifest, f"{task}.jsonl").splitlines()] for task in eval_tasks.TASKS
     }
@@ -118,28 +120,38 @@ def grams(text: str) -> set[tuple[str, ...]]:
 
 
 def test_no_item_shares_a_13_gram_with_a_training_document(tmp_path: Path) -> None:
-    """Training documents that quote held-out ones take their items away; a dropped document or a 12-gram takes none."""
+    """Training documents that quote a passage of a held-out one take the items there away; a dropped document or a 12-gram takes none."""
     rows, held_out = documents(), [row for row in documents() if row.split == "held_out"]
-    quoted = held_out[4].text
+    passage = " ".join(held_out[4].text.split()[60:100])
     twelve = " ".join(normalized_words(held_out[5].text)[40:52])
     extra = [
-        Row("quotes", f"Once more: {quoted.upper()}"),
+        Row("quotes", f"Once more: {passage.upper()}"),
         Row("dropped", held_out[6].text, keep=False),
         Row("short", f"xx {twelve} yy " + prose(9999)),
     ]
-    config = CONFIG.model_copy(update={"n_items_per_domain": 500})
+    config = CONFIG.model_copy(update={"n_items_per_domain": 500, "n_items_per_document": 50})
     _, before = built(Store(str(tmp_path / "a")), rows, config)
     manifest, after = built(Store(str(tmp_path / "b")), rows + extra, config)
     trained = set().union(*(grams(row.text) for row in [*rows, *extra] if row.keep and row.split == "train"))
-    ids = {task: {item["id"] for item in after[task]} for task in after}
     for task in eval_tasks.TASKS:
         answers = [item.get("target") or item["choices"][item["gold"]] for item in after[task]]
         for item, answer in zip(after[task], answers, strict=True):
             assert not grams(item["context"] + answer) & trained
-        assert held_out[4].id.hex() not in ids[task]
+        assert held_out[4].id.hex() in {item["id"] for item in after[task]}
         lost = {(item["id"], item["offset"]) for item in before[task]} - {(item["id"], item["offset"]) for item in after[task]}
         assert {name for name, _ in lost} == {held_out[4].id.hex()}
         assert manifest.counts[f"overlapping:{task}"] == len(lost)
+
+
+def test_a_document_that_training_covers_gives_no_item(tmp_path: Path) -> None:
+    """Items come from what `coverage` leaves."""
+    rows, held_out = documents(), [row for row in documents() if row.split == "held_out"]
+    config = CONFIG.model_copy(update={"n_items_per_domain": 500})
+    _, before = built(Store(str(tmp_path / "a")), rows, config)
+    manifest, after = built(Store(str(tmp_path / "b")), [*rows, Row("quotes", f"Once more: {held_out[4].text.upper()}")], config)
+    for task in eval_tasks.TASKS:
+        assert {item["id"] for item in before[task]} - {item["id"] for item in after[task]} == {held_out[4].id.hex()}
+        assert f"overlapping:{task}" not in manifest.counts
 
 
 def test_white_space_does_not_give_the_answer_away() -> None:
@@ -212,8 +224,8 @@ def test_a_script_without_spaces_gives_items_too(tmp_path: Path) -> None:
         assert [len(eval_tasks.WORD.findall(choice)) for choice in item["choices"]] == [6] * 4
 
 
-def test_without_held_out_text_it_is_an_error_that_says_what_would_do(tmp_path: Path) -> None:
-    rows = [row for row in documents() if row.split == "train"]
+def test_without_enough_held_out_text_it_is_an_error_that_says_what_would_do(tmp_path: Path) -> None:
+    rows = [*(row for row in documents() if row.split == "train"), Row("short", "a few words", split="held_out")]
     with pytest.raises(ConfigError, match=r"no cloze item .* \(0 of 0 candidates do\); raise held_out_fraction"):
         built(Store(str(tmp_path)), rows)
 
@@ -236,7 +248,7 @@ def test_golden_digest(tmp_path: Path) -> None:
     """Bytes may change only with VERSION."""
     rows = [Row(f"k{n}", golden_text(n), split="held_out" if n < 5 else "train") for n in range(8)]
     manifest, _ = built(Store(str(tmp_path)), rows)
-    assert (eval_tasks.VERSION, manifest.digest[:16]) == (3, "bc15704bfba64016")
+    assert (eval_tasks.VERSION, manifest.digest[:16]) == (4, "fcc8fb66c0322a88")
 
 
 def golden_text(n: int) -> str:

@@ -1,8 +1,9 @@
-"""tokenize: each kept document once, BOS and EOS around it, in id order, into its component; held out apart."""
+"""tokenize: each kept document once, BOS and EOS around it, in id order, into its component; what is evaluated, an artifact of its own."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import tokenize_documents, train_tokenizer
+from pipeline import coverage, tokenize_documents, train_tokenizer
 from pipeline.tokenize_documents import Config, encode
 from pipeline.train_tokenizer import BOS, EOS, Loaded, load_tokenizer
 from storage.artifact import Manifest, read_verified
@@ -22,7 +23,7 @@ TEXTS = [topics[name] for name in sorted(topics)[:36]]
 
 
 def rows() -> list[Row]:
-    """Two sources, three components, edits, dropped and held-out documents, and one text that spells special tokens out."""
+    """Two sources, three components, edits, dropped and held-out documents (one covered), and one text that spells special tokens out."""
     made = []
     for n, text in enumerate(TEXTS):
         domain = "code" if n % 3 == 0 else "general"
@@ -30,7 +31,8 @@ def rows() -> list[Row]:
         component = "code_clean" if n % 6 == 0 and not changes else None
         edits = [(0, 1, "É"), (10, 20, "")] if n % 4 == 1 else []
         made.append(Row(f"k{n}", text, source="web" if n % 2 else "books", domain=domain, component=component, edits=edits, **changes))
-    return [*made, Row("spelled", f"a {BOS} b {EOS} c")]
+    covered = Row("covered", f"As they say: {TEXTS[0][:2000]}", split="held_out", domain="code")
+    return [*made, covered, Row("spelled", f"a {BOS} b {EOS} c")]
 
 
 def edited(row: Row) -> str:
@@ -41,34 +43,51 @@ def edited(row: Row) -> str:
     return data.decode()
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Manifest], Manifest]:
-    """Store, inputs and the token artifact."""
-    store = Store(str(tmp_path_factory.mktemp("store")))
-    inputs = write_inputs(store, rows())
-    config = train_tokenizer.Config(vocab_size=500, shares={"general": 0.5, "code": 0.5}, sample_bytes=100_000)
+Made = tuple[Store, dict[str, Manifest], dict[str, Manifest]]
+
+
+def tokenized(store: Store, rows: Sequence[Row], config: train_tokenizer.Config, partitions: int = 4) -> Made:
+    """Store, inputs, and the token artifacts by split."""
+    inputs = write_inputs(store, rows, partitions)
     inputs["tokenizer"] = train_tokenizer.run(store=store, config=config, inputs=inputs)
-    return store, inputs, tokenize_documents.run(store=store, config=Config(), inputs=inputs)
+    covered = {**inputs, "coverage": coverage.run(store=store, config=coverage.Config(), inputs=inputs)}
+    trained = tokenize_documents.run(store=store, config=Config(), inputs=inputs)
+    return store, covered, {"train": trained, "held_out": tokenize_documents.run_held_out(store=store, config=Config(), inputs=covered)}
 
 
-def expected_streams() -> dict[str, list[Row]]:
-    """The kept rows of every stream, in id order."""
+TOKENIZER = train_tokenizer.Config(vocab_size=500, shares={"general": 0.5, "code": 0.5}, sample_bytes=100_000)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Store, inputs and the token artifacts of `rows()`."""
+    return tokenized(Store(str(tmp_path_factory.mktemp("store"))), rows(), TOKENIZER)
+
+
+def expected_streams(made: Made) -> dict[str, list[Row]]:
+    """The rows of every stream, in id order: what is kept to train on, what is left to evaluate on."""
+    store, inputs, _ = made
+    found = [row for part in range(4) for row in coverage.verdicts(store, inputs["coverage"], part).to_pylist()]
+    left = {row["id"] for row in found if row["verdict"] == coverage.EVALUATED}
+    assert 0 < len(left) < len(found)
     streams: dict[str, list[Row]] = {}
     for row in sorted(rows(), key=lambda row: row.id):
-        if row.keep:
+        if row.keep and (row.split == "train" or row.id in left):
             name = f"train/{row.component or row.domain}" if row.split == "train" else f"held_out/{row.domain}"
             streams.setdefault(name, []).append(row)
+    assert all(row.key != "covered" for some in streams.values() for row in some)
     return streams
 
 
-def test_each_kept_document_is_once_in_its_stream_in_id_order(made: tuple[Store, dict[str, Manifest], Manifest]) -> None:
-    """BOS, the tokens of its edited text, EOS; sources merged; dropped ones nowhere."""
-    store, inputs, manifest = made
-    loaded, expected = load_tokenizer(store, inputs["tokenizer"]), expected_streams()
-    assert stream_names(manifest, "train") == ["code", "code_clean", "general"]
-    assert stream_names(manifest, "held_out") == ["code", "general"]
+def test_each_kept_document_is_once_in_its_stream_in_id_order(made: Made) -> None:
+    """BOS, the tokens of its edited text, EOS; sources merged; dropped and covered ones nowhere; each split in its own artifact."""
+    store, inputs, manifests = made
+    loaded, expected = load_tokenizer(store, inputs["tokenizer"]), expected_streams(made)
+    streams = {(split, name) for split in manifests for name in stream_names(manifests[split], split)}
+    assert streams == {("train", "code"), ("train", "code_clean"), ("train", "general"), ("held_out", "code"), ("held_out", "general")}
+    assert stream_names(manifests["train"], "held_out") == stream_names(manifests["held_out"], "train") == []
     for name, wanted in expected.items():
-        stream = TokenStream(store, manifest, name)
+        stream = TokenStream(store, manifests[name.partition("/")[0]], name)
         spans = list(stream.documents())
         assert [span.id for span in spans] == [row.id for row in wanted]
         for span, row in zip(spans, wanted, strict=True):
@@ -79,53 +98,56 @@ def test_each_kept_document_is_once_in_its_stream_in_id_order(made: tuple[Store,
             assert loaded.tokenizer.decode(tokens[1:-1], skip_special_tokens=False) == edited(row)
 
 
-def test_counts_close(made: tuple[Store, dict[str, Manifest], Manifest]) -> None:
+def test_counts_close(made: Made) -> None:
     """counts.json is what lies in the shards, and the manifest adds it up."""
-    store, _, manifest = made
-    counts = json.loads(read_verified(store, manifest, "counts.json"))
-    assert (counts["token_size"], counts["vocab_size"], counts["bos_id"]) == (2, 500, 498)
-    for name, wanted in expected_streams().items():
-        split, _, stream = name.partition("/")
-        row, spans = counts[split][stream], list(TokenStream(store, manifest, name).documents())
-        assert row["documents"] == len(wanted)
-        assert row["tokens"] == sum(span.end - span.start for span in spans)
-        assert row["bytes"] == sum(span.n_bytes for span in spans)
-        assert row["tokens_per_byte"] == pytest.approx(row["tokens"] / row["bytes"])
-    assert manifest.counts["documents"] == sum(row.keep for row in rows())
+    store, _, manifests = made
+    for split, manifest in manifests.items():
+        counts, wanted = json.loads(read_verified(store, manifest, "counts.json")), expected_streams(made)
+        assert (counts["token_size"], counts["vocab_size"], counts["bos_id"]) == (2, 500, 498)
+        assert {f"{split}/{name}" for name in counts[split]} == {name for name in wanted if name.startswith(split)}
+        for stream, row in counts[split].items():
+            name = f"{split}/{stream}"
+            spans = list(TokenStream(store, manifest, name).documents())
+            assert row["documents"] == len(wanted[name])
+            assert row["tokens"] == sum(span.end - span.start for span in spans)
+            assert row["bytes"] == sum(span.n_bytes for span in spans)
+            assert row["tokens_per_byte"] == pytest.approx(row["tokens"] / row["bytes"])
+        assert manifest.counts["documents"] == sum(row["documents"] for row in counts[split].values())
 
 
-def test_partitions_and_batches_change_no_stream(
-    made: tuple[Store, dict[str, Manifest], Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_held_out_documents_move_no_byte_of_what_is_trained_on(made: Made, tmp_path: Path) -> None:
+    """Another held-out set: the same digest of the shards to train on (RULE 21)."""
+    others = [row for row in rows() if row.split == "train"] + [Row(f"new{n}", f"{n} is new here", split="held_out") for n in range(3)]
+    manifests = tokenized(Store(str(tmp_path)), others, TOKENIZER)[2]
+    assert manifests["train"].digest == made[2]["train"].digest
+    assert manifests["held_out"].digest != made[2]["held_out"].digest
+
+
+def test_partitions_and_batches_change_no_stream(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One partition instead of four, and a document at a time: the same tokens in the same order."""
-    store, inputs, manifest = made
+    store, inputs, manifests = made
     monkeypatch.setattr(tokenize_documents, "BATCH_CHARACTERS", 1)
-    other = Store(str(tmp_path))
-    again = write_inputs(other, rows(), partitions=1)
-    config = train_tokenizer.Config(vocab_size=500, shares={"general": 0.5, "code": 0.5}, sample_bytes=100_000)
-    again["tokenizer"] = train_tokenizer.run(store=other, config=config, inputs=again)
+    other, again, seconds = tokenized(Store(str(tmp_path)), rows(), TOKENIZER, partitions=1)
     assert again["tokenizer"].digest == inputs["tokenizer"].digest
-    second = tokenize_documents.run(store=other, config=Config(), inputs=again)
-    for name in expected_streams():
-        ours, theirs = TokenStream(store, manifest, name), TokenStream(other, second, name)
+    for name in expected_streams(made):
+        split = name.partition("/")[0]
+        ours, theirs = TokenStream(store, manifests[split], name), TokenStream(other, seconds[split], name)
         np.testing.assert_array_equal(ours.read(0, ours.n_tokens), theirs.read(0, theirs.n_tokens))
 
 
 def test_golden_digests(tmp_path: Path) -> None:
     """Bytes of tokenizer and tokens may change only with VERSION, or with the library that the lock file pins."""
-    store = Store(str(tmp_path))
     texts = ["the cat sat on the mat; the dog sat on the log", "während der Reise sah die Katze den Hund", "def f(x):\n    return x + 1\n"]
-    inputs = write_inputs(store, [Row(f"k{n}", text, split="held_out" if n == 1 else "train") for n, text in enumerate(texts * 4)])
+    documents = [Row(f"k{n}", text, split="held_out" if n == 1 else "train") for n, text in enumerate(texts * 4)]
+    documents.append(Row("own", "the dog saw the cat in the log", split="held_out"))  # the other one is a copy of what is trained on
     config = train_tokenizer.Config(vocab_size=270, shares={"general": 1.0}, sample_bytes=1000)
-    inputs["tokenizer"] = train_tokenizer.run(store=store, config=config, inputs=inputs)
+    _, inputs, manifests = tokenized(Store(str(tmp_path)), documents, config)
     assert (train_tokenizer.VERSION, inputs["tokenizer"].digest[:16]) == (1, "8d92375d1004789d")
-    assert (tokenize_documents.VERSION, tokenize_documents.run(store=store, config=Config(), inputs=inputs).digest[:16]) == (
-        1,
-        "3239cd0d6549305c",
-    )
+    assert (tokenize_documents.VERSION, manifests["train"].digest[:16]) == (2, "a19e8d23b1b2b021")
+    assert (tokenize_documents.HELD_OUT_VERSION, manifests["held_out"].digest[:16]) == (1, "b3eba7c70fe619c8")
 
 
-def test_large_vocabularies_take_four_bytes(made: tuple[Store, dict[str, Manifest], Manifest]) -> None:
+def test_large_vocabularies_take_four_bytes(made: Made) -> None:
     store, inputs, _ = made
     small = load_tokenizer(store, inputs["tokenizer"])
     large = Loaded(small.tokenizer, small.bos_id, 99_999, 100_000)

@@ -40,14 +40,22 @@ def tokenizer_artifact(store: Store, vocab_size: int = 300) -> tuple[Manifest, T
 
 
 def tokens_artifact(store: Store, tokenizer: Tokenizer) -> Manifest:
-    """Token shards: most documents train the component `general`, some are held out of the domain `general`."""
-    attempt, entries = Attempt(store, "tokenize", "k" * 32), list[FileEntry]()
+    """Token shards to train on: most documents, in the component `general`."""
+    return _shard_artifact(store, tokenizer, "tokenize", "train/general/part-00000", TEXTS[:30])
+
+
+def held_out_artifact(store: Store, tokenizer: Tokenizer) -> Manifest:
+    """Token shards to evaluate on: the others, of the domain `general`."""
+    return _shard_artifact(store, tokenizer, "held_out_tokens", "held_out/general/part-00000", TEXTS[30:])
+
+
+def _shard_artifact(store: Store, tokenizer: Tokenizer, stage: str, stem: str, texts: list[str]) -> Manifest:
+    attempt, entries = Attempt(store, stage, "k" * 32), list[FileEntry]()
     size = token_size_for(tokenizer.get_vocab_size())
     eos = tokenizer.token_to_id(EOS)
-    for stem, texts in (("train/general/part-00000", TEXTS[:30]), ("held_out/general/part-00000", TEXTS[30:])):
-        with open_shard(lambda name: attempt.create(name, entries), stem, tokenizer="test", token_size=size) as shard:
-            for document, text in sorted((hashlib.sha256(text.encode()).digest()[:16], text) for text in texts):
-                shard.append(document, np.array([*tokenizer.encode(text).ids, eos]), len(text.encode()))
+    with open_shard(lambda name: attempt.create(name, entries), stem, tokenizer="test", token_size=size) as shard:
+        for document, text in sorted((hashlib.sha256(text.encode()).digest()[:16], text) for text in texts):
+            shard.append(document, np.array([*tokenizer.encode(text).ids, eos]), len(text.encode()))
     return attempt.publish({}, entries, counts={}, info={})
 
 
