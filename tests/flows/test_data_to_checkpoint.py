@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from flows.data_to_checkpoint import data_to_checkpoint
 from flows.graph.staleness import PATH
 from flows.graph.walk import Artifact, Stage
-from flows.recipe.recipe import Recipe, load_recipe
+from flows.recipe.loading import load_recipe
+from flows.recipe.recipe import Recipe
 from pipeline.ingest.config import RawFile
 from pipeline.snapshot import Listing
 from storage.artifact import Manifest, identity
