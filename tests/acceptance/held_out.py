@@ -70,6 +70,7 @@ def recipe_of(corpus: Path, seed: int) -> dict[str, Any]:
     raw["select"] = {"thresholds": {"web": {"min_gopher_word_count": 50, "min_gopher_stop_words": 2}, "general": text_class}}
     raw["tokenizer"] = {"vocab_size": 600, "sample_bytes": 1_000_000, "shares": shares}
     raw["pretrain"] |= {"shares": shares}
+    raw["pretrain"]["schedule"]["phases"] = [{"seq_len": 32, "global_batch_size": 8}]
     del raw["extend_context"], raw["anneal"]
     return raw
 
@@ -308,6 +309,7 @@ def recipe_with_one_source() -> dict[str, Any]:
     raw |= {"name": "windows", "sources": [source], "quality": {}, "domains": {}, "select": {"thresholds": {}}}
     raw["dedup"] = {"held_out_fraction": 1e-9}
     raw["tokenizer"]["shares"] = raw["pretrain"]["shares"] = {"general": 1.0}
+    raw["pretrain"]["schedule"]["phases"] = [{"seq_len": 32, "global_batch_size": 8}]
     del raw["extend_context"], raw["anneal"]
     return raw
 
