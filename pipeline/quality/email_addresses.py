@@ -50,7 +50,7 @@ _STRONG = frozenset({"com", "org", "net", "edu", "gov", "mil", "int"})
 _FILE_ENDINGS = frozenset(["zip", "mov", "java", "py", "sh"])
 _MEMBERS = re.compile(
     r"data|map|call|next|open|run|stream|post|build|select|style|search|date|day|total|read|play|show|link|new|now|one|name|page"
-    r"|box|cat|click|fail|fit|foo|host|how|like|lock|off|order|pid|rest|save|secure|spot|star|tab|camera|video|watch"
+    r"|box|cat|click|fail|fit|foo|host|how|like|lock|off|order|pid|rest|save|secure|spot|star|tab|target|camera|video|watch"
 )
 # Endings of files whose countries do receive mail there.
 _MIXED_ENDINGS = frozenset(["rs", "md", "so", "cc", "ps", "pl", "ml", "mm", "ai", "app", "st", "as", "mp", "la"])
@@ -58,6 +58,7 @@ _ASSET_LABEL = re.compile(
     r"(?:v?[0-9]+|[0-9]+x|latest|next|beta|alpha|canary|rc|stable|main|master|dev|head|dark|light|lib|mod|readme|index|build|setup|install"
     r"|tests?|config|init|utils?|prod|staging|release|min|bundle)\Z"
 )
+_DENSITY_LABEL = re.compile(r"[0-9]{1,2}x")  # image@2x
 _KEYWORDS = frozenset({"this", "super", "self", "return", "break", "continue"})  # Kotlin's labels, and `self` of many languages
 _CAMEL_CASE = re.compile(r"[a-z][A-Z]")
 _SSH_USERS = frozenset({"git", "hg"})
@@ -238,9 +239,11 @@ def _is_plausible(local: str, domain: str, before: str, after: str) -> bool:
     if last in _STRONG:
         return True
     is_weak = bool(_MEMBERS.fullmatch(last)) or (last in _FILE_ENDINGS and labels[-1].lower() not in _STRONG)
-    if top.istitle() and len(top) > 2 and not domain.istitle():
+    if top.istitle() and len(top) > 2 and not (local.istitle() and domain.istitle()):
         return False
     if labels[0] in _KEYWORDS or (len(local) == 1 and len(labels) == len(labels[0]) == 1):
+        return False
+    if any(map(_DENSITY_LABEL.fullmatch, labels)):
         return False
     if (is_weak or last in _MIXED_ENDINGS) and any(_ASSET_LABEL.match(label.lower()) for label in labels):
         return False

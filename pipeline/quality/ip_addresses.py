@@ -26,7 +26,7 @@ _WORD_BEFORE = re.compile(r"[A-Za-z0-9_.-]\Z")
 _VERSION_BEFORE = re.compile(
     r"(?:\b(?:v|ver|vers|version|versions|versión|versão|release|released|rev|revision|build|update|patch|firmware|kernel|driver|since"
     r"|section|sections|sec|chapter|part|article|clause|paragraph|figure|fig|table|theorem|lemma|definition|appendix|abschnitt|kapitel"
-    r"|sección|capítulo|seção|avsnitt|раздел|глава|версия|версии|oid|oids|asn\.1|mib)\b[.:=]?[\"'`(]?\s{0,2}|oid:|§\s{0,2}|[A-Za-z]/"
+    r"|sección|capítulo|seção|avsnitt|раздел|глава|версия|версии|oid|oids|asn\.1|mib)\b[\"'`)]?[.:=]?\s{0,2}[\"'`(]?\s{0,2}|oid:|§\s{0,2}|[A-Za-z]/"
     r"|(?:版本?|第|バージョン|버전)[:：]?\s{0,2})\Z",
     re.IGNORECASE,
 )
@@ -43,7 +43,8 @@ _HOST_WORD = (
     r"(?:\b(?:\w{1,20}[_-])?(?:ip|ips|ipv4|ip4|host|hosts|hostname|server|servers|serveur|servidor|address|addresses|addr|adresse"
     r"|direcci[oó]n|indirizzo|endere[cç]o|inet|dns|nameservers?"
     r"|gateway|peer|resolver|proxy|remote|client|node|ping|pinging|traceroute|whois|nslookup|ssh"
-    r"|telnet|dst|src|router|attacker|localip|remoteip|IN\s{1,8}A|A record)|(?-i:[a-z](?:Ip|IP|Addr|Address|Host))"
+    r"|telnet|dst|src|router|attacker|x-forwarded-for|x-real-ip"
+    r"|localip|remoteip|IN\s{1,8}A|A record)|(?-i:[a-z](?:Ip|IP|Addr|Address|Host))"
     r"|адрес\w{0,2}|сервер\w{0,2}|хост\w{0,2}|地址|服务器|主机|伺服器|位址|アドレス"
     r"|サーバー?|ホスト|주소|서버)"
 )
@@ -58,10 +59,12 @@ _COMMAND_BEFORE = re.compile(
     r"|block(?:ed)?|connect(?:ed|ion|ing)?|requests?|logins?|attacks?|listen(?:ing)?"
     r"|allow|deny|accept|nameserver|server|addresse?s?|IPs?|адрес\w*)\b[^\n]{0,60}\Z"
 )
-_WEAK_BEFORE = re.compile(r"\b(?:from|to|by|via|at|on|user|von|de|desde|from=|to=)[ =][\"'`(\[{<]{0,3}\Z", re.IGNORECASE)
+_WEAK_BEFORE = re.compile(r"\b(?:from|to|by|via|at|on|user|von|de|desde)[ =:]{1,2}[\"'`(\[{<]{0,3}\Z", re.IGNORECASE)
 _ADDRESS_BEFORE = re.compile(r"(?:://(?:[^\s/@]{1,64}@)?|[\w}]@\{{0,2}|@\{{0,2})\Z")
 _PORT_AFTER = re.compile(r":[0-9]{2,5}(?![0-9.])|#[0-9]{2,5}\b|[ ,]{1,2}(?:on )?(?:tcp |udp )?\(?port[ :=#]{1,2}\d", re.IGNORECASE)
-_LOG_AFTER = re.compile(r" \S{1,64} \S{1,64} \[|[ \t]+\[\d")
+_LOG_AFTER = re.compile(r" \S{1,64} \S{1,64} \[|[ \t]+\[\d|,? (?:- )?\"?(?:GET|POST|HEAD|PUT)\b| \(talk")
+_TIME_BEFORE = re.compile(r"[0-9]{2}:[0-9]{2}(?::[0-9]{2})?(?:[.,][0-9]+)?Z?[\]|,]?[ \t]{1,4}\Z")
+_CAPITALISED_BEFORE = re.compile(r"\b[A-Z]\w* \Z")
 _HOSTS_AFTER = re.compile(r"[ \t]+[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
 _CONNECTOR = re.compile(r"[\"'`}\]]{0,2}(?:\s?[,;|/]\s?|[ \t]?(?:-|–|->|=>|→|and|to|or|und|et|y|と|和|и)[ \t]?|[ \t])[\"'`{\[]{0,2}\Z")
 _OPENED_BEFORE = re.compile(r"[\w.]\s?[\[(]\Z")
@@ -120,7 +123,9 @@ def _is_ipv4(text: str, start: int, end: int, last: int) -> bool:
         return False
     if text[start:end] in _RESOLVERS or _WEAK_BEFORE.search(before) or _COMMAND_BEFORE.search(before):
         return True
+    if _TIME_BEFORE.search(before) or _LOG_AFTER.match(after):
+        return True
     if (begins_line and _HOSTS_AFTER.match(after)) or (_OPENED_BEFORE.search(before) and after[:1] in ("]", ")")):
         return True
     is_large = sum(n >= 100 for n in numbers) >= 2 or (sum(n >= 32 for n in numbers) >= 3 and max(numbers) >= 100)
-    return is_large and numbers[0] >= 20 and 0 not in numbers
+    return is_large and numbers[0] >= 20 and 0 not in numbers and not _CAPITALISED_BEFORE.search(before)
