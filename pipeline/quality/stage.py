@@ -42,7 +42,7 @@ from storage.artifact import FileEntry, Manifest, read_entry
 from storage.store import Store
 
 NAME = "quality"
-VERSION = 3
+VERSION = 4
 __all__ = ["NAME", "VERSION", "Config", "check_config", "resolve_files", "run"]
 
 

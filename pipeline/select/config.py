@@ -61,7 +61,8 @@ class PiiReplacements(Strict):
     ipv4: str = "192.0.2.1"
     ipv6: str = "2001:db8::1"
     text_classes: tuple[TextClass, ...] = Field(
-        ("web", "general", "math", "code", "multilingual"), description="classes whose text is edited; () = off"
+        ("web", "general", "math", "multilingual"),
+        description="classes whose text is edited; () = off; without code, where an address is oftener a value that a program needs",
     )
 
 

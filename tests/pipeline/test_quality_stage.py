@@ -85,7 +85,7 @@ def test_the_bytes_are_those_of_this_version(tmp_path: Path) -> None:
         Doc("b", "Write to ann@example.org or 8.8.8.8 {now}."),
     ]
     _, quality = score_all(tmp_path, docs, Config())
-    assert (VERSION, quality.digest) == (3, "249d6a309f56338779bb6e87912d2e059679a8abf1ceb9764ae261d30226cca8")
+    assert (VERSION, quality.digest) == (4, "249d6a309f56338779bb6e87912d2e059679a8abf1ceb9764ae261d30226cca8")
 
 
 def test_equal_texts_are_scored_once_and_share_the_row(tmp_path: Path) -> None:

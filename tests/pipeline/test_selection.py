@@ -356,6 +356,15 @@ def test_survivors_are_found_across_sources_and_partitions(tmp_path: Path) -> No
     assert set(reasons(rows).values()) == {"exact"}
 
 
+def test_addresses_in_code_stay_unless_asked(tmp_path: Path) -> None:
+    """By default every text class but code is edited; a recipe may name code too."""
+    text = "# Write to ann@example.org now.\n"
+    docs = [Doc("program", text, domains={"code": 0.9}), Doc("page", text + "x", domains={"general": 0.9})]
+    for asked, edited in ((PiiReplacements(), ["page"]), (PiiReplacements(text_classes=("code",)), ["program"])):
+        rows, _, _ = decide(tmp_path / edited[0], docs, config(pii=asked))
+        assert [key for key, row in rows.items() if row["edits"]] == edited
+
+
 def test_edits_reach_the_text_and_an_emptied_document_is_dropped(tmp_path: Path) -> None:
     """RULE 19: survivors() gives the edited text; what is left blank is dropped as `lines`; addresses stay where their class is off."""
     mail = "Write to ann@example.org now.\n"
