@@ -36,6 +36,7 @@ from pipeline.documents import (
 from pipeline.exact_copies import Ids, ask_steps, partitions_of, ranges_by_part, read_ids, wanted_files
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.quality import config as quality_config
+from pipeline.quality.config import EVAL_TASKS_FILE
 from pipeline.quality.thresholds import bounds, keep_all
 from pipeline.select.config import Config
 from pipeline.select.decide import component_of, domain_of, text_class_of
@@ -51,14 +52,15 @@ from pipeline.select.funnel import (
     samples_of,
     trim_samples,
 )
+from pipeline.select.overlap import count_overlaps, overlap_of, overlap_reasons
 from pipeline.select.survivors import DROPPED, MEMBERS, Member, drop
-from storage.artifact import FileEntry, Manifest, read_entry
+from storage.artifact import FileEntry, Manifest, read_entry, read_verified
 from storage.errors import ConfigError, IntegrityError
 from storage.store import Store
 from storage.tables import ID, parse_table, read_table
 
 NAME = "select"
-VERSION = 1
+VERSION = 2
 __all__ = ["NAME", "VERSION", "Config", "check_config", "render_funnel", "run"]
 
 JUDGED = pa.schema(
@@ -120,7 +122,7 @@ def run(
         Step("judge", partial(_plan_judge, partitions), partial(_judge, job), final=False),
         Step("survive", _plan_survive, partial(_survive, job), final=False),
         Step("decide", partial(_plan_decide, partitions), partial(_decide, job)),
-        Step("sum", lambda results: [[result.note for result in results["decide"]]], partial(_sum, config)),
+        Step("sum", lambda results: [[result.note for result in results["decide"]]], partial(_sum, job)),
     ]
     return run_stage(
         store=store,
@@ -206,12 +208,12 @@ def judge_part(job: Job, source: str, part: int, wanted: frozenset[bytes]) -> tu
 def _reasons(signals: pa.Table, classes: Sequence[str], config: Config) -> list[str | None]:
     """The first reason by quality, language or overlap with evaluation, per document."""
     found: list[str | None] = [None] * len(classes)
-    overlap = signals["eval_overlap"].to_pylist()
+    overlap = overlap_reasons(signals["eval_overlap"], config.min_item_coverage)
     for text_class in sorted(set(classes)):
         rows = [i for i, name in enumerate(classes) if name == text_class]
         reasons = keep_all(signals.take(pa.array(rows, pa.int64())), getattr(config.thresholds, text_class))
         for i, reason in zip(rows, reasons, strict=True):
-            found[i] = reason or ("eval_overlap" if overlap[i] else None)
+            found[i] = reason or overlap[i]
     return found
 
 
@@ -281,6 +283,10 @@ def _decide(job: Job, group: DecideGroup, output: Output) -> None:
         judged = parse_table(read_entry(job.store, root, entry), entry.name)
         rows, sizes = _decided_rows(job, source, group.part, judged, lost)
         output.table(part_name(group.part, source), pa.Table.from_pylist(rows, schema=SELECTION))
+        overlaps = read_beside(job.store, job.inputs["quality"], source, group.part, judged["id"], ["eval_overlap"])["eval_overlap"]
+        for row, found in zip(rows, overlaps.to_pylist(), strict=True):
+            chosen = {"reason": row["reason"], "split": row["split"], "min_item_coverage": job.config.min_item_coverage}
+            count_overlaps(tally["eval_overlap"], found, **chosen)
         clusters, before = judged["cluster_id"].to_pylist(), judged["text_size_bytes"].to_pylist()
         for row, cluster_id, size_bytes, edited in zip(rows, clusters, before, sizes, strict=True):
             count(
@@ -353,9 +359,10 @@ def _texts_at_risk(job: Job, source: str, part: int, edits: Sequence[Sequence[Ed
     return dict(zip(rows, texts.to_pylist(), strict=True))
 
 
-def _sum(config: Config, tallies: Sequence[Any], output: Output) -> None:
-    total = add_up(tallies, config.samples_per_reason)
-    funnel = funnel_of(total)
+def _sum(job: Job, tallies: Sequence[Any], output: Output) -> None:
+    total, quality = add_up(tallies, job.config.samples_per_reason), job.inputs["quality"]
+    items = json.loads(read_verified(job.store, quality, EVAL_TASKS_FILE)) if EVAL_TASKS_FILE in quality.names() else {}
+    funnel = funnel_of(total, overlap_of(total["eval_overlap"], items, job.config.min_item_coverage))
     for name, value in (("funnel.json", funnel), ("samples.json", samples_of(total))):
         with output.create(name) as file:
             file.write(json.dumps(value, indent=1, sort_keys=True).encode())
