@@ -167,6 +167,8 @@ def explanation(facts: Mapping[str, Any], run: Run) -> Iterator[Any]:
             row = facts[stage] if facts[stage] is not None else {"stale": OTHER_DOCUMENTS}
             found = {k: v.hex() if isinstance(v, bytes) else v for k, v in row.items() if k not in SAID and v is not None}
             yield from [_section(stage, found)] if found else []
+    if overlaps := (facts.get("quality") or {}).get("eval_overlap"):
+        yield _section("overlap with evaluation", _overlaps_text(overlaps))
     for reason, copies in facts.get("same", {}).items():
         yield _section(f"same {reason}", {copy.id.hex(): f"{copy.source}, {_fate(copy)}" for copy in copies})
     if facts.get("tokens") or facts.get("seen") or (stale.get("tokenize") and "tokens" in facts):
@@ -179,13 +181,13 @@ def explanation(facts: Mapping[str, Any], run: Run) -> Iterator[Any]:
 
 
 OTHER_DOCUMENTS = "it ran on other documents of this source: caravan run"
-SAID = ("id", "keep", "reason")  # by the decision, or by the document
+SAID = ("id", "keep", "reason", "eval_overlap")  # by the decision, by the document, or in a section of its own
 WHY = {
     "url": "another document of its URL stayed",
     "exact": "another document of the same text stayed",
     "near": "a document of nearly the same text stayed",
     "lines": "nothing is left of it without the lines that many documents repeat",
-    "eval_overlap": "it overlaps with a text of the evaluation",
+    "eval_overlap": "it holds an item of an evaluation task, see below",
 }
 
 
@@ -213,6 +215,12 @@ def decision(facts: Mapping[str, Any]) -> dict[str, str]:
 def _stale_row(stale: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
     """A row that says that the first of `keys` that is stale is; none where none is."""
     return next(({"stale": note(stale[key])} for key in keys if key in stale), {})
+
+
+def _overlaps_text(overlaps: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """By item of an evaluation task (its file, and its number there from 0) what share of it the document holds, the largest first."""
+    ordered = sorted(overlaps, key=lambda overlap: -overlap["coverage"])
+    return {f"{overlap['task']} item {overlap['item']}": f"{100 * overlap['coverage']:.1f} % of its words" for overlap in ordered}
 
 
 def _fate(copy: Copy) -> str:

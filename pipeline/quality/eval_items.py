@@ -5,8 +5,9 @@ of any other file, or a line of it where no blank line divides it. Paragraphs, b
 would be covered by nothing. A file of questions, one a line (CSV, TSV), has no blank line.
 
 Where the recipe names no fields, what labels a record is no part of the item, as JSON's numbers are none: no document that holds the item
-holds its id and licence, and of short items these are half of the words. A label is a string without white space and with a digit (`arc/17`,
-`CC-BY-4.0`), or one of fewer than eight words that stands in more than three records (`MIT License`, `validation`, `et`).
+holds its id and licence, and of short items these are half of the words. A label is a string with a digit and without white space
+(`arc/17`, `CC-BY-4.0`), or a field's value of fewer than eight words that more than three records have (`MIT License`, `validation`, `et`;
+not one choice of a list, as choices are text).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from pipeline.words import CONTINUOUS, normalized_words
@@ -23,7 +24,7 @@ from storage.errors import ConfigError
 MAX_RECORDS_OF_TEXT = 3  # a short string that more records have is a label
 MIN_WORDS_OF_TEXT = 8  # a string of as many is never one
 NAME = re.compile(rf"(?=\D*\d)[^\s{CONTINUOUS}]+")
-BLANK_LINE = re.compile(r"\n[ \t\r]*\n")
+BLANK_LINE = re.compile(r"\n(?:[ \t\r]*\n)+")
 
 
 def task_items(path: str, data: bytes, fields: tuple[str, ...] | None, where: str) -> list[str]:
@@ -42,7 +43,8 @@ def task_items(path: str, data: bytes, fields: tuple[str, ...] | None, where: st
     if stem.endswith(".json") and isinstance(records[0], list):
         records = records[0]
     if fields is None:
-        return [" ".join(strings) for strings in _without_labels([list(_strings(record)) for record in records])]
+        labels = _labels(records)
+        return [" ".join(string for string in _strings(record, labels) if not NAME.fullmatch(string.strip())) for record in records]
     for name in fields:
         if not any(isinstance(record, dict) and name in record for record in records):
             raise ConfigError(f"{where}.fields: no record of {path} has {name!r}")
@@ -55,21 +57,21 @@ def _paragraphs(text: str) -> list[str]:
     return parts if len(parts) > 1 else [line for line in text.split("\n") if line.strip()]
 
 
-def _without_labels(records: Sequence[Sequence[str]]) -> Iterator[list[str]]:
-    """The strings of each record that are no labels (see above)."""
-    counts = Counter(string for strings in records for string in set(strings))
-    repeated = (string for string, count in counts.items() if count > MAX_RECORDS_OF_TEXT)
-    labels = {string for string in repeated if len(normalized_words(string)) < MIN_WORDS_OF_TEXT}
-    for strings in records:
-        yield [string for string in strings if string not in labels and not NAME.fullmatch(string.strip())]
+def _labels(records: Sequence[Any]) -> set[str]:
+    """Short values of fields that several records have."""
+    values = (value for record in records if isinstance(record, dict) for value in record.values() if isinstance(value, str))
+    repeated = (value for value, count in Counter(values).items() if count > MAX_RECORDS_OF_TEXT)
+    return {value for value in repeated if len(normalized_words(value)) < MIN_WORDS_OF_TEXT}
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _strings(value: Any, labels: Set[str] = frozenset()) -> Iterator[str]:
+    """The strings in a value, in order, without fields whose value is one of `labels`."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _strings(item)
+            if not isinstance(item, str) or item not in labels:
+                yield from _strings(item)
     elif isinstance(value, list):
         for item in value:
             yield from _strings(item)

@@ -102,12 +102,16 @@ def task_tables(raw: Store, tasks: tuple[EvalTasks, ...]) -> tuple[pa.Table, pa.
             items.append(own_items)
             ngrams.append(own_ngrams.set_column(2, NGRAMS.field("row"), pc.add(own_ngrams["row"], pa.scalar(n_items, pa.int32()))))
             n_items += own_items.num_rows
-    order = [(name, "ascending") for name in NGRAMS.names]
-    return pa.concat_tables(items), pa.concat_tables(ngrams).sort_by(order), totals
+    return pa.concat_tables(items), in_order(pa.concat_tables(ngrams)), totals
+
+
+def in_order(ngrams: pa.Table) -> pa.Table:
+    """The rows of NGRAMS, ascending."""
+    return ngrams.sort_by([(name, "ascending") for name in NGRAMS.names])
 
 
 def file_tables(path: str, texts: Sequence[str]) -> tuple[pa.Table, pa.Table]:
-    """The items of one task file (ITEMS), and their n-grams that count (NGRAMS)."""
+    """The items of one task file (ITEMS), and their n-grams that count (NGRAMS), in no order."""
     parts = [word_hashes(batch) for batch in batches(texts)]
     hashes = np.concatenate([np.empty(0, np.uint64), *(part for part, _ in parts)])
     n_words = np.concatenate([np.empty(0, np.int64), *(np.diff(offsets) for _, offsets in parts)])

@@ -224,15 +224,7 @@ def _domains_table(funnel: Mapping[str, Any]) -> Table:
 
 def _overlap_table(overlap: Mapping[str, Any]) -> Table:
     low, high = (f"{100 * overlap[name]:g} %" for name in ("min_partial_coverage", "min_item_coverage"))
-    columns = (
-        "items",
-        "unreachable",
-        f"reach below {high}",
-        "dropped for it",
-        "items of those",
-        f"in selection, from {high}",
-        f"from {low}",
-    )
+    columns = ["items", "unreachable", f"reach under {high}", "documents dropped", "items of those", f"selected: {high} of it", low]
     table = _table("Overlap with evaluation tasks", "task", *columns)
     names = ("items", "unreachable", "hardly_reachable", "dropped_documents", "dropped_items", "selected_items", "partly_selected_items")
     for task, row in overlap["tasks"].items():

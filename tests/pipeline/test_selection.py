@@ -255,7 +255,7 @@ def test_thresholds_hold_per_text_class_and_null_scores_pass(tmp_path: Path) -> 
     assert all(read_table(store, manifest, name).schema == SELECTION for name in manifest.names() if name.endswith(".parquet"))
 
 
-def test_the_bytes_are_those_of_version_1(tmp_path: Path) -> None:
+def test_the_bytes_are_those_of_this_version(tmp_path: Path) -> None:
     """RULE 12: another digest means other output: bump VERSION, then change the digest here."""
     docs = [
         Doc("a", "Write to ann@example.org.\nHome\n", lines=[(26, 31)], domains={"general": 0.9}, quality_score=0.5),
@@ -263,7 +263,7 @@ def test_the_bytes_are_those_of_version_1(tmp_path: Path) -> None:
         Doc("c", "another text", near="n", domains={"math": 0.9}, source="books"),
     ]
     manifest = decide(tmp_path, docs, config(thresholds=by_class(code=Thresholds(min_gopher_word_count=2))), held_out=0.1)[2][2]
-    assert (selection.VERSION, manifest.digest) == (1, "2e8bfa8232be3b9db8338de8b23791ecb43d64c1f87fc3fa1546e5a2681b01a6")
+    assert (selection.VERSION, manifest.digest) == (2, "86cc3edc6e502cfdc229e6a5a25728d5010a5083e7ffc1f897ad00f9e7a3bb56")
 
 
 def test_a_document_dropped_for_quality_is_no_survivor(tmp_path: Path) -> None:
