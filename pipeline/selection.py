@@ -41,6 +41,7 @@ from pipeline.documents import (
 from pipeline.exact_copies import Ids, ask_steps, partitions_of, ranges_by_part, read_ids, wanted_files
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.quality import config as quality_config
+from pipeline.quality.config import EVAL_TASKS_FILE
 from pipeline.quality.thresholds import bounds, keep_all
 from pipeline.select.config import Config
 from pipeline.select.decide import component_of, domain_of, text_class_of
@@ -59,8 +60,9 @@ from pipeline.select.funnel import (
     trim_samples,
 )
 from pipeline.select.near import drop_near, edges_of, shingles_by_group
+from pipeline.select.overlap import count_overlaps, overlap_of, overlap_reasons
 from pipeline.select.survivors import MEMBERS, Lost, Member, drop_copies, dropped_table
-from storage.artifact import FileEntry, Manifest, read_entry
+from storage.artifact import FileEntry, Manifest, read_entry, read_verified
 from storage.errors import ConfigError, IntegrityError
 from storage.store import Store
 from storage.tables import ID, parse_table, read_table
@@ -132,7 +134,7 @@ def run(
         Step("survive", partial(_plan_slices, "judge", "members"), partial(_survive, job), final=False),
         Step("near", partial(_plan_slices, "survive", "near"), partial(_near, job), final=False),
         Step("decide", partial(_plan_decide, partitions), partial(_decide, job)),
-        Step("sum", lambda results: [[result.note for result in results["decide"]]], partial(_sum, config)),
+        Step("sum", lambda results: [[result.note for result in results["decide"]]], partial(_sum, job)),
     ]
     return run_stage(
         store=store,
@@ -231,12 +233,12 @@ def judge_part(job: Job, source: str, part: int, wanted: frozenset[bytes]) -> tu
 def _reasons(signals: pa.Table, classes: Sequence[str], config: Config) -> list[str | None]:
     """The first reason by quality, language or overlap with evaluation, per document."""
     found: list[str | None] = [None] * len(classes)
-    overlap = signals["eval_overlap"].to_pylist()
+    overlap = overlap_reasons(signals["eval_overlap"], config.min_item_coverage)
     for text_class in sorted(set(classes)):
         rows = [i for i, name in enumerate(classes) if name == text_class]
         reasons = keep_all(signals.take(pa.array(rows, pa.int64())), getattr(config.thresholds, text_class))
         for i, reason in zip(rows, reasons, strict=True):
-            found[i] = reason or ("eval_overlap" if overlap[i] else None)
+            found[i] = reason or overlap[i]
     return found
 
 
@@ -333,6 +335,11 @@ def _decide(job: Job, group: DecideGroup, output: Output) -> None:
         judged = parse_table(read_entry(job.store, root, entry), entry.name).to_pylist()
         rows = [_decided(row, lost.get(row["id"])) for row in judged]
         output.table(part_name(group.part, source), pa.Table.from_pylist(rows, schema=SELECTION))
+        ids = pa.chunked_array([pa.array([row["id"] for row in rows], ID)])
+        overlaps = read_beside(job.store, job.inputs["quality"], source, group.part, ids, ["eval_overlap"])["eval_overlap"]
+        for row, found in zip(rows, overlaps.to_pylist(), strict=True):
+            chosen = {"reason": row["reason"], "split": row["split"], "min_item_coverage": job.config.min_item_coverage}
+            count_overlaps(tally["eval_overlap"], found, **chosen)
         for row, before in zip(rows, judged, strict=True):
             count(
                 tally,
@@ -409,9 +416,10 @@ def _texts(job: Job, source: str, part: int, rows: Sequence[int]) -> Iterator[st
             yield from piece["text"].to_pylist()
 
 
-def _sum(config: Config, tallies: Sequence[Any], output: Output) -> None:
-    total = add_up(tallies, config.samples_per_reason)
-    funnel = funnel_of(total)
+def _sum(job: Job, tallies: Sequence[Any], output: Output) -> None:
+    total, quality = add_up(tallies, job.config.samples_per_reason), job.inputs["quality"]
+    items = json.loads(read_verified(job.store, quality, EVAL_TASKS_FILE)) if EVAL_TASKS_FILE in quality.names() else {}
+    funnel = funnel_of(total, overlap_of(total["eval_overlap"], items, job.config.min_item_coverage))
     for name, value in (("funnel.json", funnel), ("samples.json", samples_of(total))):
         with output.create(name) as file:
             file.write(json.dumps(value, indent=1, sort_keys=True).encode())

@@ -66,6 +66,8 @@ def explanation(facts: Mapping[str, Any], run: Run) -> Iterator[Any]:
             row = facts[stage] if facts[stage] is not None else {"stale": OTHER_DOCUMENTS}
             found = {k: v.hex() if isinstance(v, bytes) else v for k, v in row.items() if k not in SAID and v is not None}
             yield from [_section(stage, found)] if found else []
+    if overlaps := (facts.get("quality") or {}).get("eval_overlap"):
+        yield _section("overlap with evaluation", _overlaps_text(overlaps))
     if facts.get("tokens") or facts.get("seen") or (stale.get("tokenize") and "tokens" in facts):
         tokens = vars(facts["tokens"]) if facts["tokens"] else {"none": "it is not in these shards"}
         yield _section("tokens", {**_stale_row(stale, ["tokenize"]), **tokens})
@@ -76,14 +78,14 @@ def explanation(facts: Mapping[str, Any], run: Run) -> Iterator[Any]:
 
 
 OTHER_DOCUMENTS = "it ran on other documents of this source: caravan run"
-SAID = ("id", "keep", "reason", "duplicate_of", "similarity")  # by the decision, or by the document
+SAID = ("id", "keep", "reason", "duplicate_of", "similarity", "eval_overlap")  # by the decision, the document, or a section of its own
 SAME = {"url": "the same URL", "exact": "the same text", "near": "nearly the same text"}
 WHY = {
     "url": "another document of its URL stayed",
     "exact": "another document of the same text stayed",
     "near": "a document of nearly the same text stayed",
     "lines": "nothing is left of it without the lines that many documents repeat",
-    "eval_overlap": "it overlaps with a text of the evaluation",
+    "eval_overlap": "it holds an item of an evaluation task, see below",
     "covered": "it is held out, and a document to train on has its URL or nearly its text",
 }
 
@@ -128,6 +130,12 @@ def _evaluated(facts: Mapping[str, Any]) -> dict[str, str]:
 def _stale_row(stale: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
     """A row that says that the first of `keys` that is stale is; none where none is."""
     return next(({"stale": note(stale[key])} for key in keys if key in stale), {})
+
+
+def _overlaps_text(overlaps: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """By item of an evaluation task (its file, and its number there from 0) what share of it the document holds, the largest first."""
+    ordered = sorted(overlaps, key=lambda overlap: -overlap["coverage"])
+    return {f"{overlap['task']} item {overlap['item']}": f"{100 * overlap['coverage']:.1f} % of its words" for overlap in ordered}
 
 
 def _section(title: str, rows: Mapping[str, Any]) -> Table:

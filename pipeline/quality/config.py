@@ -11,6 +11,8 @@ from pipeline.fasttext_training import FastTextConfig
 from storage.errors import ConfigError
 from storage.strict import Strict
 
+EVAL_TASKS_FILE = "eval_tasks.json"  # of the artifact: by path of the task file, see eval_overlap.totals_of
+
 
 class RawFiles(Strict):
     """Files of raw_root, by a glob; `sha256` by path is filled in by `resolve_files`, so that their bytes bear on the result."""
@@ -20,10 +22,10 @@ class RawFiles(Strict):
 
 
 class EvalTasks(RawFiles):
-    """Task files (.jsonl, .json, plain text; also .gz and .zst) that documents must not overlap. RULE 21."""
+    """Task files (.jsonl, .json, plain text; also .gz and .zst) whose items documents must not cover. RULES 21 and 33."""
 
     fields: tuple[str, ...] | None = Field(
-        None, description="JSON fields to read, also joined in this order; None = every string, each apart"
+        None, description="JSON fields that make an item, joined in this order; None = every string of the record but labels"
     )
 
 
@@ -84,7 +86,7 @@ class Config(Strict):
 def resolve_files(config: Config, find: Callable[[str], Sequence[tuple[str, str]]]) -> Config:
     """The config with the sha256 of every named file; `find(glob)` gives (path, sha256) pairs of raw_root.
 
-    Raises ConfigError when a glob matches nothing.
+    Raises ConfigError when a glob matches nothing, and when two entries of `eval_tasks` name one file: its items would count twice.
     """
 
     def resolved(files: Any, where: str) -> Any:
@@ -93,9 +95,11 @@ def resolve_files(config: Config, find: Callable[[str], Sequence[tuple[str, str]
             raise ConfigError(f"quality.{where}: {files.path!r} matches no file of raw_root")
         return files.model_copy(update={"sha256": found})
 
-    return config.model_copy(
-        update={
-            "dirty_words": tuple(resolved(item, f"dirty_words[{i}].path") for i, item in enumerate(config.dirty_words)),
-            "eval_tasks": tuple(resolved(item, f"eval_tasks[{i}].path") for i, item in enumerate(config.eval_tasks)),
-        }
-    )
+    tasks = tuple(resolved(item, f"eval_tasks[{i}].path") for i, item in enumerate(config.eval_tasks))
+    owners = dict[str, int]()
+    for i, files in enumerate(tasks):
+        for path in files.sha256:
+            if owners.setdefault(path, i) != i:
+                raise ConfigError(f"quality.eval_tasks[{i}].path: {path} is a file of eval_tasks[{owners[path]}], too; name it once")
+    words = tuple(resolved(item, f"dirty_words[{i}].path") for i, item in enumerate(config.dirty_words))
+    return config.model_copy(update={"dirty_words": words, "eval_tasks": tasks})

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from pipeline.quality import c4, fineweb, gopher
 from pipeline.quality.classifier import line_of, scores
 from pipeline.quality.config import Config
 from pipeline.quality.datatrove_blocks import verdict
 from pipeline.quality.dirty_words import WordList, count_matches
-from pipeline.quality.eval_overlap import batches, overlaps
+from pipeline.quality.eval_overlap import OVERLAPS, TaskIndex, batches, overlaps
 from pipeline.quality.pii import pii_spans
 from pipeline.quality.view import FUNCTION_WORD, View, ratio, view
 from pipeline.words import words
@@ -54,7 +52,7 @@ def signals_schema(config: Config) -> pa.Schema:
             pa.field("dirty_words", pa.int32()),  # matches in the list of the document's language
             pa.field("dirty_word_ratio", pa.float32()),  # per word
             pa.field("quality_score", pa.float32()),  # probability of the positive label
-            pa.field("eval_overlap", pa.int32()),  # 13-grams that occur in an evaluation task
+            pa.field("eval_overlap", OVERLAPS),  # the items of evaluation tasks with which it shares an n-gram, and the share of each
             *(pa.field(f"datatrove_{item.name}", pa.int32(), nullable=False) for item in config.datatrove_filters),
             pa.field("pii", PII, nullable=False),  # UTF-8 byte offsets
         ]
@@ -63,13 +61,13 @@ def signals_schema(config: Config) -> pa.Schema:
 
 @dataclass(frozen=True)
 class Scorer:
-    """All that scoring needs, opened: word lists by language, datatrove's blocks by signal, the quality model, the tasks' 13-grams."""
+    """All that scoring needs, opened: word lists by language, datatrove's blocks by signal, the quality model, the tasks' n-grams."""
 
     config: Config
     dirty_words: Mapping[str, WordList] | None = None
     blocks: Mapping[str, Any] = field(default_factory=dict)
     model: Any = None
-    task_ngrams: NDArray[np.uint64] | None = None
+    tasks: TaskIndex | None = None
 
     def table(self, documents: pa.Table) -> pa.Table:
         """Signals of documents (columns id, text, url, language, language_probability), in their order. One tokenisation each."""
@@ -85,9 +83,9 @@ class Scorer:
                 lines.append(line_of(seen.words, self.config.classifier.max_words))
         if lines:
             columns["quality_score"] = scores(self.model, lines)
-        if self.task_ngrams is not None:
+        if self.tasks is not None:
             texts = batches(documents["text"].to_pylist())
-            columns["eval_overlap"] = [count for batch in texts for count in overlaps(batch, self.task_ngrams).tolist()]
+            columns["eval_overlap"] = [found for batch in texts for found in overlaps(batch, self.tasks)]
         return pa.table(columns, schema=schema)
 
     def own_table(self, documents: pa.Table) -> pa.Table:

@@ -1,7 +1,9 @@
 """Stage `quality`: signals beside the documents. It measures; select decides.
 
-Files: `<source>/part-*.parquet` (schema: `score.signals_schema`), and with a classifier `quality.bin`, `trained_clusters` (sorted 16-byte
-ids of the clusters that trained it, which have no quality_score) and `validation.json` (accuracy and AUC on whole sources kept out).
+Files: `<source>/part-*.parquet` (schema: `score.signals_schema`); with evaluation tasks `eval_tasks.json` (how many items each task
+file has, and how much of them documents can cover: see `eval_overlap.totals_of`); with a classifier `quality.bin`, `trained_clusters`
+(sorted 16-byte ids of the clusters that trained it, which have no quality_score) and `validation.json` (accuracy and AUC on whole sources
+kept out).
 """
 
 from __future__ import annotations
@@ -32,14 +34,15 @@ from pipeline.documents import document_pieces, read_beside, read_documents
 from pipeline.exact_copies import ask_steps, fill_step, wanted_files, write_own, write_scored
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.quality.classifier import POSITIVE, auc, line_of, quality_classifier, scores
-from pipeline.quality.config import Config, DatatroveFilter, QualityClassifier, resolve_files
+from pipeline.quality.config import EVAL_TASKS_FILE, Config, DatatroveFilter, QualityClassifier, resolve_files
 from pipeline.quality.datatrove_blocks import block_class, build
 from pipeline.quality.dirty_words import read_lists
-from pipeline.quality.eval_overlap import task_ngrams
+from pipeline.quality.eval_overlap import task_index, task_tables
 from pipeline.quality.score import Scorer, beyond_text
 from pipeline.quality.view import FUNCTION_WORD, ratio, view
 from storage.artifact import FileEntry, Manifest, read_entry
 from storage.store import Store
+from storage.tables import parse_table
 
 NAME = "quality"
 VERSION = 4
@@ -69,7 +72,8 @@ def run(
     """
     check_config(config, inputs)
     ask, wanted = ask_steps(store, inputs, "exact_id")
-    steps = [ask, wanted, Step("tasks", lambda _: [0] if config.eval_tasks else [], partial(_collect_tasks, raw, config), final=False)]
+    tasks = Step("tasks", lambda _: [0] if config.eval_tasks else [], partial(_collect_tasks, raw, config), final=False)
+    steps = [ask, wanted, tasks, Step("task_totals", lambda results: [result.note for result in results["tasks"]], _write_totals)]
     if config.classifier is not None:
         classifier = quality_classifier(config.classifier)
         validate = Step("validate", lambda results: [trained_files(results)], partial(_validate, store, dict(inputs), config.classifier))
@@ -81,8 +85,15 @@ def run(
 
 
 def _collect_tasks(raw: Store, config: Config, _: int, output: Output) -> None:
-    with output.create("task_ngrams") as file:
-        file.write(task_ngrams(raw, config.eval_tasks).astype("<u8").tobytes())
+    """The items of the tasks, and their n-grams; a note of how many items each task has."""
+    items, ngrams, output.note = task_tables(raw, config.eval_tasks)
+    output.table("task_items", items)
+    output.table("task_ngrams", ngrams)
+
+
+def _write_totals(totals: Mapping[str, Mapping[str, int]], output: Output) -> None:
+    with output.create(EVAL_TASKS_FILE) as file:
+        file.write(json.dumps(totals, indent=1, sort_keys=True).encode())
 
 
 @dataclass(frozen=True)
@@ -92,13 +103,13 @@ class ScoreGroup:
     source: str
     part: int
     wanted: FileEntry | None
-    tasks: FileEntry | None
+    tasks: tuple[FileEntry, ...]  # items and n-grams; none without tasks
     trained: Trained | None
 
 
 def _plan_scores(groups: Sequence[tuple[str, int]], results: Results) -> list[ScoreGroup]:
     wanted = wanted_files(results)
-    tasks = results["tasks"][0].files[0] if results["tasks"] else None
+    tasks = results["tasks"][0].files if results["tasks"] else ()
     trained = trained_files(results) if "train" in results else None
     return [ScoreGroup(source, part, wanted.get(part), tasks, trained) for source, part in groups]
 
@@ -123,13 +134,13 @@ def _score(store: Store, raw: Store, config: Config, inputs: Mapping[str, Manife
 
 
 def _scorer(store: Store, raw: Store, config: Config, root: str, group: ScoreGroup) -> Scorer:
-    tasks = None if group.tasks is None else np.frombuffer(read_entry(store, root, group.tasks), "<u8").astype(np.uint64)
+    tasks = [parse_table(read_entry(store, root, entry), entry.name) for entry in group.tasks]
     return Scorer(
         config=config,
         dirty_words=read_lists(raw, config.dirty_words) if config.dirty_words else None,
         blocks={f"datatrove_{item.name}": _block(item.model_dump_json()) for item in config.datatrove_filters},
         model=None if group.trained is None else open_model(store, root, group.trained.model),
-        task_ngrams=tasks,
+        tasks=task_index(*tasks) if tasks else None,
     )
 
 

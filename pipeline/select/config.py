@@ -79,6 +79,9 @@ class Config(Strict):
     thresholds: ThresholdsByClass
     survivors: Survivors = Field(default_factory=Survivors)
     components: tuple[Component, ...] = ()
+    min_item_coverage: Annotated[float, LATER] = Field(
+        0.5, gt=0, le=1, description="a document that covers so much of an item of an evaluation task is dropped (RULE 33)"
+    )
     primary_language: str = Field("en", description="ISO code; other languages are multilingual (RULE 17)")
     min_foreign_language_probability: float = Field(0.65, ge=0, le=1, description="above it a document in another language is multilingual")
     min_code_probability: float = Field(0.5, ge=0, le=1, description="the classifier's choice `code` counts from here")

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.documents import keyed_fraction
+from pipeline.select.overlap import add_overlaps
 
 DEFAULT_TOKENS_PER_BYTE = 0.25
 WARNING_SHARE = 0.5
@@ -26,7 +27,7 @@ Tally = dict[str, Any]
 
 def new_tally() -> Tally:
     """Nothing yet. Cells are {documents, size_bytes}; size_bytes of kept text are before edits, edited_size_bytes after."""
-    return {part: {} for part in (*SUMMED, "samples")}
+    return {part: {} for part in (*SUMMED, "samples", "eval_overlap")}
 
 
 def count(
@@ -99,7 +100,8 @@ def trim_samples(tally: Tally, samples: int) -> None:
 
 def add_up(tallies: Iterable[Tally], samples: int) -> Tally:
     """The sum of tallies."""
-    total = new_tally()
+    tallies, total = list(tallies), new_tally()
+    total["eval_overlap"] = add_overlaps(tally["eval_overlap"] for tally in tallies)
     for tally in tallies:
         for part in SUMMED:
             _merge(total[part], tally[part])
@@ -128,9 +130,9 @@ def assert_closed(tally: Tally) -> None:
             assert row["in"][unit] == parts, f"{source}: {row['in'][unit]} {unit} in, {parts} kept and dropped"
 
 
-def funnel_of(total: Tally) -> dict[str, Any]:
+def funnel_of(total: Tally, eval_overlap: Mapping[str, Any]) -> dict[str, Any]:
     """funnel.json: sources, total, domains by split, components with the share of bytes they make possible, near duplicates that went by
-    their similarity with the one that stays, lines that went, warnings."""
+    their similarity with the one that stays, lines that went, overlap with evaluation tasks (see `overlap_of`), warnings."""
     assert_closed(total)
     everything: dict[str, Any] = {"in": _cell(), "kept": _cell(), "dropped": {}}
     for row in total["sources"].values():
@@ -156,6 +158,7 @@ def funnel_of(total: Tally) -> dict[str, Any]:
             name: {"documents": documents, "sample": dict(sorted(total["lines"].get(name, {}).items(), key=lambda row: (-row[1], row[0])))}
             for name, documents in sorted(total["line_documents"].items())
         },
+        "eval_overlap": eval_overlap,
         "warnings": warnings,
     }
 
@@ -189,6 +192,8 @@ def render_funnel(funnel: Mapping[str, Any], tokens_per_byte: float | None) -> l
         Text(f"Tokens are estimated at {rate:.3f} tokens per byte, {origin}."),
         _domains_table(funnel),
     ]
+    if funnel["eval_overlap"]["tasks"]:
+        rendered.append(_overlap_table(funnel["eval_overlap"]))
     for warning in funnel["warnings"]:
         share = 100 * warning["dropped"] / warning["of"]
         line = f"warning: {warning['reason']} drops {share:.0f} % of {warning['source']} ({warning['dropped']:,} of {warning['of']:,})"
@@ -243,4 +248,14 @@ def _domains_table(funnel: Mapping[str, Any]) -> Table:
     for name, splits in funnel["domains"].items():
         cells: Sequence[Mapping[str, int]] = [splits.get(split, _cell()) for split in ("train", "held_out")]
         table.add_row(name, *(f"{cell[unit]:,}" for cell in cells for unit in ("documents", "size_bytes")))
+    return table
+
+
+def _overlap_table(overlap: Mapping[str, Any]) -> Table:
+    low, high = (f"{100 * overlap[name]:g} %" for name in ("min_partial_coverage", "min_item_coverage"))
+    columns = ["items", "unreachable", f"reach under {high}", "documents dropped", "items of those", f"selected: {high} of it", low]
+    table = _table("Overlap with evaluation tasks", "task", *columns)
+    names = ("items", "unreachable", "hardly_reachable", "dropped_documents", "dropped_items", "selected_items", "partly_selected_items")
+    for task, row in overlap["tasks"].items():
+        table.add_row(Text(task), *(f"{row[name]:,}" for name in names))
     return table

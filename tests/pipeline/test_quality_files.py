@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pipeline.quality.config import Config, EvalTasks, RawFiles, resolve_files
 from pipeline.quality.dirty_words import count_matches, read_lists, word_list
-from pipeline.quality.eval_overlap import overlaps, task_ngrams, task_texts
-from pipeline.words import normalized_words
+from pipeline.quality.eval_overlap import task_tables
 from storage.errors import ConfigError, IntegrityError
 from storage.store import Store
 
@@ -50,12 +46,6 @@ def test_files_must_be_looked_up_and_unchanged(tmp_path: Path) -> None:
         read_lists(raw, config.dirty_words)
 
 
-def test_only_line_feeds_end_the_lines_of_a_task_file() -> None:
-    """JSON may hold other separators of lines in a string as they are."""
-    data = "\n".join(json.dumps({"q": f"a\u2028b\x85{n}"}, ensure_ascii=False) for n in range(2)).encode()
-    assert list(task_texts("t.jsonl", data, None, "here")) == ["a\u2028b\x850", "a\u2028b\x851"]
-
-
 def test_lists_go_by_the_language_of_their_names(tmp_path: Path) -> None:
     """Variants of a language join; a damaged file is the recipe's fault."""
     raw = raw_with(tmp_path, {"l/en.txt": b"zut\n\n", "l/fr.txt": b"flute\n", "l/fr-CA.txt": b"crotte\n"})
@@ -88,49 +78,6 @@ def test_languages_without_spaces_match_anywhere() -> None:
     assert count_matches("zut", None) == 0
 
 
-def test_overlap_begins_at_thirteen_words(tmp_path: Path) -> None:
-    """Thirteen words of a task in a row, whatever their case and punctuation, count; twelve do not. A further word is a 13-gram more."""
-    raw = raw_with(tmp_path, {"tasks/a.jsonl": json.dumps({"query": SENTENCE + " fourteen", "id": "x"}).encode()})
-    tasks = task_ngrams(raw, resolved(raw, Config(eval_tasks=(EvalTasks(path="tasks/*"),))).eval_tasks)
-    assert len(tasks) == 2
-    texts = [
-        f"Before. {SENTENCE.title().replace(' ', ', ')}! After",
-        SENTENCE + " fourteen",
-        SENTENCE.replace("seven", "7"),
-        " ".join(SENTENCE.split()[:12]) + " other words that fill it up to more than thirteen",
-        "",
-        " ".join(SENTENCE.split()[:12]),
-    ]
-    assert overlaps(texts, tasks).tolist() == [1, 2, 0, 0, 0, 0]
-    assert overlaps(texts, np.empty(0, np.uint64)).tolist() == [0] * 6
-    assert len(normalized_words(SENTENCE)) == 13
-
-
-def test_counting_is_no_overlap(tmp_path: Path) -> None:
-    """Thirteen numbers in a row stand in a task's list and in every calendar; as many with a word among them are the task's."""
-    rows = [
-        "Sort [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]",
-        "2020 to 2001: " + " ".join(str(year) for year in range(2020, 2000, -1)),
-    ]
-    raw = raw_with(tmp_path, {"tasks/a.jsonl": "\n".join(json.dumps({"q": row}) for row in rows).encode()})
-    tasks = task_ngrams(raw, resolved(raw, Config(eval_tasks=(EvalTasks(path="tasks/*"),))).eval_tasks)
-    calendar = " ".join(str(day) for day in range(1, 32))
-    years = " ".join(str(year) for year in range(2030, 1990, -1))
-    assert overlaps([calendar, years, "sort " + calendar], tasks).tolist() == [0, 0, 1]
-
-
-def test_named_fields_are_read_apart_and_joined(tmp_path: Path) -> None:
-    """A task's context and answer make one text, which a document may hold as it is."""
-    record = {"context": "one two three four five six seven", "answer": ["eight nine ten eleven twelve thirteen"], "license": SENTENCE}
-    data = gzip.compress((json.dumps(record) + "\n\n").encode())
-    raw = raw_with(tmp_path, {"t.jsonl.gz": data})
-    named = resolved(raw, Config(eval_tasks=(EvalTasks(path="t.jsonl.gz", fields=("context", "answer")),)))
-    assert overlaps([SENTENCE], task_ngrams(raw, named.eval_tasks)).tolist() == [1]
-    every = list(task_texts("t.json", json.dumps([record]).encode(), None, "here"))
-    assert every == [record["context"], *record["answer"], SENTENCE]
-    assert list(task_texts("t.txt", b"plain", None, "here")) == ["plain"]
-
-
 @pytest.mark.parametrize(
     ("name", "data", "fields", "message"),
     [
@@ -148,4 +95,4 @@ def test_a_task_file_that_cannot_be_read_is_a_config_error(
     raw = raw_with(tmp_path, {name: data})
     config = resolved(raw, Config(eval_tasks=(EvalTasks(path=name, fields=fields),)))
     with pytest.raises(ConfigError, match=rf"quality.eval_tasks\[0\].*{message}"):
-        task_ngrams(raw, config.eval_tasks)
+        task_tables(raw, config.eval_tasks)

@@ -16,7 +16,7 @@ from pipeline.dedup.exact import split_hash, text_key
 from pipeline.documents import keyed_fraction
 from pipeline.fasttext_training import FastTextConfig, TrainingError, load, probabilities, train
 from pipeline.quality.classifier import auc, line_of, quality_classifier
-from pipeline.quality.config import Config, DatatroveFilter, EvalTasks, QualityClassifier, RawFiles, resolve_files
+from pipeline.quality.config import EVAL_TASKS_FILE, Config, DatatroveFilter, EvalTasks, QualityClassifier, RawFiles, resolve_files
 from pipeline.quality.score import signals_schema
 from pipeline.quality.stage import VERSION, run
 from storage.artifact import Manifest, read_verified
@@ -85,7 +85,7 @@ def test_the_bytes_are_those_of_this_version(tmp_path: Path) -> None:
         Doc("b", "Write to ann@example.org or 8.8.8.8 {now}."),
     ]
     _, quality = score_all(tmp_path, docs, Config())
-    assert (VERSION, quality.digest) == (4, "249d6a309f56338779bb6e87912d2e059679a8abf1ceb9764ae261d30226cca8")
+    assert (VERSION, quality.digest) == (4, "a59d33adc8cd83554a601d40959d09e03b7d4be3edcfb5a4c82a3e8a76d5f4f2")
 
 
 def test_equal_texts_are_scored_once_and_share_the_row(tmp_path: Path) -> None:
@@ -153,7 +153,10 @@ def test_word_lists_tasks_and_blocks_become_signals(tmp_path: Path) -> None:
     rows = rows_by_key(store, quality, docs)
     assert {key: row["dirty_words"] for key, row in rows.items()} == {"zut": 2, "german": 0, "task": 0, "none": 0}
     assert {key: row["datatrove_no_zut"] for key, row in rows.items()} == {"zut": 0, "german": 0, "task": 1, "none": 1}
-    assert {key: row["eval_overlap"] for key, row in rows.items()} == {"zut": 0, "german": 0, "task": 1, "none": 0}
+    whole = [{"task": "tasks/t.jsonl", "item": 0, "coverage": 1.0}]
+    assert {key: row["eval_overlap"] for key, row in rows.items()} == {"zut": [], "german": [], "task": whole, "none": []}
+    totals = json.loads(read_verified(store, quality, EVAL_TASKS_FILE))
+    assert totals == {"tasks/t.jsonl": {"items": 1, "unreachable": 0, "reach": {"100": 1}}}
 
 
 def test_the_classifier_does_not_judge_what_trained_it(tmp_path: Path) -> None:

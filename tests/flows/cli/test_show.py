@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from flows.cli.show import decision, garbage_table, grouped, status_table
+from rich.table import Table
+
+from flows.cli.show import decision, explanation, garbage_table, grouped, status_table
+from flows.graph.runs import Run
 from flows.graph.walk import StageName, State, Visit
 from flows.history.garbage import Garbage
 from flows.history.lineage import Copy
-from storage.store import FileInfo
+from storage.store import FileInfo, Store
 from tests.flows.rendering import rendered
 
 
@@ -86,3 +89,20 @@ def test_the_decision_says_where_a_document_is_kept_and_when_there_is_none() -> 
     assert decision({"select": None, "stale": {}}) == {"stale": "select: it ran on other documents of this source: caravan run"}
     stale = decision({"select": kept, "stale": {"select": "input quality: quality.x: 1 → 2"}})
     assert stale["stale"] == "made from earlier inputs (quality.x: 1 → 2); run again to renew"
+
+
+def test_an_explanation_says_which_items_of_the_evaluation_a_document_covers() -> None:
+    """In a section of its own, the largest share first; the signals do not repeat it."""
+    overlaps = [{"task": "bench/a.jsonl", "item": 3, "coverage": 0.25}, {"task": "bench/b.jsonl", "item": 0, "coverage": 1.0}]
+    facts = {
+        "document": {"id": bytes(16), "text": "x"},
+        "origins": [],
+        "quality": {"id": bytes(16), "gopher_word_count": 1, "eval_overlap": overlaps},
+        "select": {"keep": False, "reason": "eval_overlap"},
+        "stale": {},
+    }
+    sections = {part.title: rendered(part) for part in explanation(facts, Run(Store("."), "r")) if isinstance(part, Table)}
+    assert sections["decision"][1:] == ["dropped eval_overlap: it holds an item of an evaluation task, see below"]
+    covered = ["bench/b.jsonl item 0 100.0 % of its words", "bench/a.jsonl item 3 25.0 % of its words"]
+    assert sections["overlap with evaluation"][1:] == covered
+    assert sections["quality"][1:] == ["gopher_word_count 1"]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import plotly.graph_objects as go
 import pytest
@@ -22,6 +23,7 @@ from tests.flows.small_corpus import write_corpus
 HOSTILE = """<script>alert("x")</script> & 'quotes' </pre><img src=x onerror=alert(1)> {{ run.name }}"""
 HOSTILE_URL = """https://monde.example/"><img src=x onerror='alert(2)'>"""
 HOSTILE_FILE = "essays-<img src=x onerror=alert(3)>.jsonl"
+HOSTILE_TASK = "tasks/<img src=x onerror=alert(4)>.txt"
 HOSTILE_ERROR = 'RuntimeError: <i>slanted</i> & "quoted"'
 LOADING = {"src", "srcset", "data", "action", "poster", "background", "formaction", "href", "xlink:href"}
 
@@ -87,9 +89,13 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Run:
     foreign = [json.loads(line) for line in gzip.decompress((raw / "foreign.jsonl.gz").read_bytes()).splitlines()]
     lines = [json.dumps({**row, "address": f"{HOSTILE_URL}{n}"}) for n, row in enumerate(foreign)]
     (raw / "foreign.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    (raw / HOSTILE_TASK).parent.mkdir(parents=True)
+    (raw / HOSTILE_TASK).write_text(f"{' '.join(essays[0]['text'].split())}\n\nA question of six words?\n")
+    recipe = (files("flows") / "recipes" / "test.yaml").read_text()
+    (folder / "tasks.yaml").write_text(recipe.replace("\nquality:\n", "\nquality:\n  eval_tasks: [{path: tasks/*}]\n"))
     with pytest.MonkeyPatch.context() as patch:
         point_at(patch, folder)
-        plan = open_plan("test", "test", None)
+        plan = open_plan(str(folder / "tasks.yaml"), "test", None)
         run_here(plan, "select")
     plan.run.end("failed", HOSTILE_ERROR)
     return plan.run
@@ -101,7 +107,8 @@ def test_what_comes_from_data_is_text(hostile: Run) -> None:
     assert page.elements.count("script") == 2
     assert not {"img", "i", "iframe", "object"} & set(page.elements)
     assert not [name for name, _ in page.attributes if name.startswith("on")]
-    for shown in (HOSTILE, HOSTILE_URL, HOSTILE_FILE, HOSTILE_ERROR):
+    assert page.table("task", "items", "unreachable")[0][:5] == [HOSTILE_TASK, "2", "1", "0", "1"]
+    for shown in (HOSTILE, HOSTILE_URL, HOSTILE_FILE, HOSTILE_TASK, HOSTILE_ERROR):
         assert shown in page.text
 
 
