@@ -71,7 +71,7 @@ def run(
     model = load_model(store, config.model, inputs["checkpoint"])
     unigram_bits = unigram_model(store, inputs["tokens"], special["vocab_size"], config.max_unigram_tokens)
     scores = held_out_scores(store, config, inputs["held_out"], model, unigram_bits, bos_id=special["bos_id"], report=report)
-    n_tokens = sum(row["tokens"] for row in scores["held_out"].values())
+    n_tokens = sum(row["tokens"] + row["documents"] for row in scores["held_out"].values())  # a BOS is no target
     del model  # the harness loads the export
     scores["tasks"] = task_scores(store, config, inputs, raw, lambda beside: report(n_tokens, n_tokens, beside))
     with attempt.create("scores.json", entries) as file:

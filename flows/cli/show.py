@@ -70,7 +70,8 @@ def explanation(facts: Mapping[str, Any], run: Run) -> Iterator[Any]:
         yield _section("overlap with evaluation", _overlaps_text(overlaps))
     if facts.get("tokens") or facts.get("seen") or (stale.get("tokenize") and "tokens" in facts):
         tokens = vars(facts["tokens"]) if facts["tokens"] else {"none": "it is not in these shards"}
-        yield _section("tokens", {**_stale_row(stale, ["tokenize"]), **tokens})
+        shards = "held_out_tokens" if tokens.get("split") == "held_out" else "tokenize"
+        yield _section("tokens", {**_stale_row(stale, [shards]), **tokens})
         plans = [key for stage in TRAINING for key in (f"mix/{stage}", stage)]
         yield _section("trained on", {**_stale_row(stale, plans), **_steps_text(facts["seen"], facts["tokens"])})
     yield Text("text", style="bold")

@@ -89,7 +89,9 @@ def test_the_report_says_it_at_its_top_and_by_each_section_that_it_holds_for(in_
     page = build_report(in_part.run)
     lines = re.findall(r'<p class="stale">(.*?)</p>', page)
     assert [line.removesuffix(f": {NOTE}") for line in lines] == [
-        "Stale stages: train_tokenizer, tokenize, build_tasks, mix, pretrain, extend_context, anneal, export, evaluate",
+        "Stale stages: coverage, train_tokenizer, tokenize, held_out_tokens, build_tasks, mix, pretrain, extend_context, anneal, export, "
+        "evaluate",
+        "coverage",
         "tokenize",
         "mix",
         "pretrain, extend_context, anneal",
@@ -109,8 +111,10 @@ def test_status_names_the_field_for_every_stage_behind_it(in_part: Plan) -> None
     said = CliRunner().invoke(app, ["status", "--recipe", recipe, "--execution", "test"], env={"COLUMNS": "200"}).output
     stale = [line for line in said.splitlines() if "○ stale" in line]
     assert [line.split()[0].partition("/")[0] for line in stale if "mix/" not in line] == [
+        "coverage",
         "train_tokenizer",
         "tokenize",
+        "held_out_tokens",
         "build_tasks",
         "pretrain",
         "extend_context",

@@ -31,6 +31,7 @@ from flows.history.lineage import (
 from flows.report.words import stage_line
 from flows.running.driver import Plan, check_asked, nothing_to_do, survey
 from flows.running.prefect_flows import one_stage
+from pipeline.coverage import verdicts
 from pipeline.documents import part_name, read_documents
 from storage.artifact import Manifest, read_verified
 from storage.errors import ConfigError, IntegrityError
@@ -113,6 +114,20 @@ def test_explain_takes_no_row_that_was_made_of_other_documents(finished: Plan) -
         assert [facts[stage] for stage in ("dedup", "quality", "domains", "select")] == [None] * 4
         assert facts["document"]["id"] == place.id
         list(explanation(facts, finished.run))
+
+
+def test_explain_says_of_a_held_out_document_whether_it_is_evaluated(finished: Plan) -> None:
+    """And what `coverage` measured; only one that is evaluated has tokens."""
+    run = finished.run
+    rows = [row for part in range(finished.recipe.partitions) for row in verdicts(run.store, run.need("coverage"), part).to_pylist()]
+    chosen = {row["verdict"]: row for row in rows}
+    for verdict, row in chosen.items():
+        facts = explain(run, find_document(run, row["id"].hex()))
+        assert facts["coverage"] == row
+        assert "evaluated" in decision(facts)
+        assert (facts["tokens"] is not None) == (verdict == "evaluated")
+        assert facts["tokens"] is None or facts["tokens"].split == "held_out"
+    assert "evaluated" in chosen
 
 
 def test_a_url_is_found_as_written_and_as_deduplication_reads_it(finished: Plan) -> None:

@@ -85,6 +85,17 @@ def test_the_decision_says_where_a_document_is_kept_and_when_there_is_none() -> 
     kept = {"keep": True, "reason": None, "domain": "math", "component": "essays-only", "split": "train"}
     assert decision({"select": kept, "stale": {}}) == {"kept": "in essays-only, to train on"}
     assert decision({"select": {**kept, "split": "held_out", "component": None}, "stale": {}}) == {"kept": "in math, held out"}
+    held_out = {**kept, "split": "held_out", "component": None}
+    row = {"verdict": "covered", "coverage": 0.625, "words": 80, "longest_run_words": 0}
+    said = "62.5% of its 80 words lie in 13-grams of documents to train on"
+    for change, wanted in (
+        ({}, f"no, training covers it: {said}"),
+        ({"longest_run_words": 50}, f"no, training covers it: {said}, 50 of them in one run"),
+        ({"verdict": "evaluated"}, f"yes: {said}"),
+        ({"verdict": "over_cap", "coverage": None}, "no: its domain has enough to evaluate without it (coverage.max_held_out_bytes)"),
+    ):
+        assert decision({"select": held_out, "coverage": {**row, **change}, "stale": {}})["evaluated"] == wanted
+    assert decision({"select": held_out, "coverage": None, "stale": {}})["evaluated"].startswith("not known")
     assert decision({"stale": {}}) == {"none": "not made yet: caravan run --to select"}
     assert decision({"select": None, "stale": {}}) == {"stale": "select: it ran on other documents of this source: caravan run"}
     stale = decision({"select": kept, "stale": {"select": "input quality: quality.x: 1 → 2"}})
