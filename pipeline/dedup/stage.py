@@ -57,7 +57,7 @@ from storage.strict import Strict
 from storage.tables import parse_table
 
 NAME = "dedup"
-VERSION = 2
+VERSION = 3
 
 KEY = np.dtype([("key_hi", "<u8"), ("key_lo", "<u8"), ("hi", "<u8"), ("lo", "<u8")])  # hash of a text or URL, document
 FREQUENT = np.dtype([("key", "<u8")])  # key of a line

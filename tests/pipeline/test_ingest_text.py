@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pipeline.ingest import language as module
 from pipeline.ingest.charset import declared_in_page, decode, python_name
 from pipeline.ingest.config import LID_176_FTZ_SHA256, Extractor, LanguageConfig
-from pipeline.ingest.html import html_to_text, looks_like_html, normal_text
+from pipeline.ingest.html import html_to_text, normal_text
 from pipeline.ingest.language import language_of, load_model, model_path
 from pipeline.ingest.records import iso_utc
+from pipeline.ingest.sniff import looks_like_html
 from storage.errors import ConfigError
 
 RUSSIAN = "Караван несёт страницы от сырых данных к обученной модели, и каждая страница сохраняет своё имя. " * 6
