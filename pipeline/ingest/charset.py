@@ -68,6 +68,7 @@ _FAMILIES = {
     "baltic": {"cp1257", "iso8859-13", "iso8859-4"},
     "turkish": {"cp1254"},
 }
+_LATIN_FAMILIES = {"central", "baltic", "turkish"}
 _FAMILY = {encoding: family for family, encodings in _FAMILIES.items() for encoding in encodings}
 # What detection takes for one another: the same letters in most places.
 _SIBLINGS = (
@@ -190,9 +191,7 @@ def _damaged_or_legacy(data: bytes, declared: list[str | None]) -> str:
 def _most_legible(data: bytes, declared: list[str]) -> tuple[str, float]:
     """(legacy charset, its implausible fraction): the most legible of those declared, that detected and its siblings."""
     sample = sample_of(data)
-    detected = python_name(detect_encoding(sample, max_len=SAMPLE_BYTES, html5_compatible=False) or "")
-    if detected == "utf-8":
-        detected = None
+    detected = _detected(sample)
     marks = {
         encoding: implausible_fraction(sample.decode(encoding, _on_error(encoding)))
         for encoding in dict.fromkeys([*declared, *_with_siblings(detected), "cp1252"])
@@ -200,10 +199,21 @@ def _most_legible(data: bytes, declared: list[str]) -> tuple[str, float]:
     legible = [encoding for encoding, mark in marks.items() if mark <= min(marks.values()) + EQUALLY_LEGIBLE]
     best = legible[0]
     if detected is not None and len(_NON_ASCII.findall(sample)) >= FEW_CHARS:
-        # Western text is what detection falls back on: it decides between declarations, and does not overrule a more special one.
-        alike = [each for each in legible if _FAMILY.get(each) == _FAMILY.get(detected) and (detected in _FAMILY or each in declared)]
+        # Western text is what detection falls back on: it decides between declarations, and does not overrule a more special Latin one.
+        may_overrule = detected in _FAMILY or _FAMILY.get(best) not in _LATIN_FAMILIES
+        alike = [each for each in legible if _FAMILY.get(each) == _FAMILY.get(detected) and (may_overrule or each in declared)]
         best = min(alike, key=lambda encoding: marks[encoding], default=best)
     return best, marks[best]
+
+
+def _detected(sample: bytes) -> str | None:
+    """What uchardet takes `sample` for, or None. Where it says UTF-8, which these bytes are not, its halves are asked."""
+    middle = len(sample) // 2
+    for part in (sample, sample[middle:], sample[:middle]):
+        found = python_name(detect_encoding(part, max_len=SAMPLE_BYTES, html5_compatible=False) or "")
+        if found is not None and not found.startswith("utf-8"):
+            return found
+    return None
 
 
 def sample_of(data: bytes) -> bytes:

@@ -206,6 +206,8 @@ def _zstd(body: bytes, size: int) -> Unpacked:
         end = _frame_end(body, at)
         complete = end <= len(body)
         at = min(end, len(body))
+    if at == 0:
+        raise ValueError("no frame")
     unpacker = zstandard.ZstdDecompressor(max_window_size=max(ZSTD_WINDOW_BYTES, 2 * size))
     with unpacker.stream_reader(body[:at], read_across_frames=True) as reader:
         return Unpacked(reader.read(size), complete)

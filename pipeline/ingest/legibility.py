@@ -2,7 +2,8 @@
 
 Of the characters beyond ASCII these are implausible: replacement characters, C1 controls and private use; signs and symbols inside words
 ("¶wiat"); words of two scripts, and single ideographs stuck to Latin letters ("caf茅"); four and more Latin letters with marks in a row
-("Êàðàâàí"); capitals behind small letters ("кАРАВАН"); ideographs outside the common sets of China, Taiwan and Japan; half-width kana.
+("Êàðàâàí"); capitals behind small letters ("кАРАВАН"); ideographs and Hangul outside the common sets of China, Taiwan, Japan
+and Korea; half-width kana.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ _BETWEEN_LATIN = re.compile(
     f"(?<=[A-Za-z])[{_IDEOGRAPH}](?![{_IDEOGRAPH}\u3040-\u30ff])|(?<![{_IDEOGRAPH}\u3040-\u30ff])[{_IDEOGRAPH}](?=[a-z])"
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_IDEOGRAPHS = re.compile(f"[{_IDEOGRAPH}]")
+_EAST_ASIAN = re.compile(f"[{_IDEOGRAPH}\uac00-\ud7a3]")
 # Signs that stand inside or beside words in good text: apostrophes, dashes, dots, hyphens, quotes; marks of trade, degree, footnote.
 _IN_WORDS = frozenset("\u00ad\u00b7\u2010\u2011\u2012\u2013\u2014\u2018\u2019\u201a\u201b\u02bc\u02b9\u2027\u30fb\u2026")
 _BESIDE_WORDS = frozenset("\u00a9\u00ae\u2122\u00b0\u20ac\u00a3\u00aa\u00ba\u2116")
-_SIGN = re.compile(r"[^\W\d_]?[^\w\s\x00-\x7f]+[^\W\d_]?|[^\W\d_]?[\u00b2\u00b3\u00b9\u00bc-\u00be][^\W\d_]?")
+_SIGN = re.compile(r"[^\W\d_]?[^\w\s\x00-\x7f\u3000-\u303f\uff00-\uff65]+[^\W\d_]?|[^\W\d_]?[\u00b2\u00b3\u00b9\u00bc-\u00be][^\W\d_]?")
 
 
 def implausible_fraction(text: str) -> float:
@@ -38,7 +39,7 @@ def implausible_fraction(text: str) -> float:
     found = 3 * len(_BROKEN.findall(text)) + len(_TWO_SCRIPTS.findall(text))
     found += sum(len(run) for run in _MARKED_RUN.findall(text))
     found += len(_BETWEEN_LATIN.findall(text))
-    found += sum(1 for char in _IDEOGRAPHS.findall(text) if char not in _common_ideographs())
+    found += sum(1 for char in _EAST_ASIAN.findall(text) if char not in _common_east_asian())
     found += sum(map(_implausible_sign, _SIGN.findall(text)))
     found += sum(map(_case_turns, _WORD.findall(text)))
     return min(1.0, found / beyond)
@@ -63,10 +64,10 @@ def _case_turns(word: str) -> int:
 
 
 @functools.cache
-def _common_ideographs() -> frozenset[str]:
-    """The first levels of GB 2312, Big5 and JIS X 0208: the ideographs that make up nearly all of any text."""
+def _common_east_asian() -> frozenset[str]:
+    """The first levels of GB 2312, Big5 and JIS X 0208 and the syllables of KS X 1001, which make up nearly all of any text."""
     found = set[str]()
-    for encoding, first, last in (("gb2312", 0xB0, 0xD7), ("big5", 0xA4, 0xC6), ("euc_jp", 0xB0, 0xCF)):
+    for encoding, first, last in (("gb2312", 0xB0, 0xD7), ("big5", 0xA4, 0xC6), ("euc_jp", 0xB0, 0xCF), ("euc_kr", 0xB0, 0xC8)):
         for lead in range(first, last + 1):
             for trail in range(0x40, 0xFF):
                 found.update(bytes([lead, trail]).decode(encoding, "ignore"))
