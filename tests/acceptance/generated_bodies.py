@@ -60,6 +60,17 @@ COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
 DECLARED_AS = {"raw deflate": "deflate", "gzip twice": "gzip, gzip", "br in gzip": "br, gzip", "two gzip members": "gzip"}
 UNMARKED = ("raw deflate", "br", "br in gzip")  # nothing shows what they are
 UNCHECKED = ("raw deflate", "br", "br in gzip")
+BINARY_STARTS = (
+    b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n",
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+    b"PK\x03\x04\x14\0",
+    b"\xff\xd8\xff\xe0\0\x10JFIF\0",
+)
+NOAI_TAGS = (
+    b'<meta name="robots" content="noai, noimageai">',
+    b"<meta content=noai name=robots>",
+    b"<META NAME='Googlebot' CONTENT='NOAI'>",
+)
 NO_DOCUMENT = frozenset({"skipped:not_text", "skipped:not_html", "quarantined:bad_encoding"})
 BROKEN_OFF = frozenset({"skipped:truncated", "quarantined:bad_encoding"})
 
@@ -180,19 +191,11 @@ def _page(rng: random.Random, texts: Sentences) -> _Draft:
     codec = charset.removesuffix("-sig") if charset.startswith("utf") else CODECS.get(charset, charset)
     paragraph = _paragraph(rng, sentences, codec)
     header, meta = _declarations(rng, charset, len([byte for byte in paragraph.encode(codec) if byte > 127]))
-    tag = (
-        ""
-        if meta is None
-        else rng.choice([f'<meta charset="{meta}">', f"<META http-equiv='Content-Type' content='text/html; charset={meta}'>"])
-    )
+    tags = [f'<meta charset="{meta}">', f"<META http-equiv='Content-Type' content='text/html; charset={meta}'>"]
+    tag = "" if meta is None else rng.choice(tags)
     before = f"<!DOCTYPE html><html><head>{tag}<title>{paragraph[:12]}</title></head><body><main><article><p>"
-    mark = (
-        b"\xef\xbb\xbf"
-        if charset == "utf-8-sig"
-        else "\ufeff".encode(codec)
-        if charset.startswith("utf-16") and rng.random() < 0.6
-        else b""
-    )
+    has_mark = charset == "utf-8-sig" or (charset.startswith("utf-16") and rng.random() < 0.6)
+    mark = "\ufeff".encode(codec) if has_mark else b""
     start = mark + before.encode(codec)
     inner = paragraph.encode(codec)
     body = start + inner + "</p></article></main></body></html>".encode(codec)
@@ -265,24 +268,14 @@ def _odd_record(draft: _Draft) -> None:
         draft.warc.append(("WARC-Identified-Payload-Type", draft.rng.choice(["application/pdf", "image/png", "video/mp4"])))
         draft.texts, draft.reasons = (), frozenset({"skipped:not_html"})
     elif kind == "binary":
-        start = draft.rng.choice(
-            [b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"PK\x03\x04\x14\0", b"\xff\xd8\xff\xe0\0\x10JFIF\0"]
-        )
-        draft.body = start + draft.rng.randbytes(3000)
+        draft.body = draft.rng.choice(BINARY_STARTS) + draft.rng.randbytes(3000)
         draft.texts, draft.reasons = (), NO_DOCUMENT
     elif kind == "noai header":
         value = draft.rng.choice(["noai, noimageai", "noai", "index, noai", "otherbot: noai", "unavailable_after: 1 Jan 2030, noai"])
         draft.http += [("X-Robots-Tag", "noarchive"), ("x-robots-tag", value)]
         draft.signal = "kept:noai"
     elif not draft.name[1].startswith("utf-16"):
-        tag = draft.rng.choice(
-            [
-                b'<meta name="robots" content="noai, noimageai">',
-                b"<meta content=noai name=robots>",
-                b"<META NAME='Googlebot' CONTENT='NOAI'>",
-            ]
-        )
-        draft.body = draft.body.replace(b"<title>", tag + b"<title>", 1)
+        draft.body = draft.body.replace(b"<title>", draft.rng.choice(NOAI_TAGS) + b"<title>", 1)
         draft.signal = "kept:noai"
 
 
@@ -308,16 +301,11 @@ def _code(draft: _Draft, damaged: bool) -> None:
     right = "" if coding == "identity" else DECLARED_AS.get(coding, coding)
     if coding != "identity":
         draft.body = COMPRESSED[coding](draft.body)
-    declared = (
-        right
-        if says == "rightly"
-        else ""
-        if says == "nothing"
-        else rng.choice([name for name in ("gzip", "deflate", "br", "zstd") if name != right])
-    )
-    if coding in UNMARKED and says != "rightly":
-        if (coding, declared) != ("br in gzip", "br"):  # its gzip is seen, and then it is what is declared
-            draft.texts, draft.reasons, draft.signal = (), draft.reasons | NO_DOCUMENT, None
+    wrong = rng.choice([name for name in ("gzip", "deflate", "br", "zstd") if name != right])
+    declared = {"rightly": right, "nothing": "", "wrongly": wrong}[says]
+    seen = (coding, declared) == ("br in gzip", "br")  # its gzip is seen, and then it is what is declared
+    if coding in UNMARKED and says != "rightly" and not seen:
+        draft.texts, draft.reasons, draft.signal = (), draft.reasons | NO_DOCUMENT, None
     draft.name.append(f"{coding} declared {declared or 'nothing'}")
     if damaged and coding != "identity":
         _damage_coded(draft, coding)
