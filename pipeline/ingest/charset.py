@@ -27,7 +27,8 @@ BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 META_BYTES = 64 << 10
-SAMPLE_BYTES = 64 << 10
+SAMPLE_BYTES = 16 << 10  # for detection
+READ_BYTES = 8 << 10  # of them, to weigh charsets against one another
 FEW_CHARS = 60  # beyond ASCII: below that, detection says less than a declaration
 EQUALLY_LEGIBLE = 0.05
 ILLEGIBLE = 0.1
@@ -138,7 +139,7 @@ def utf16_without_mark(data: bytes) -> str | None:
         return None
     even, odd = head[::2], head[1::2]
     zeros_even, zeros_odd = even.count(0) / len(even), odd.count(0) / max(len(odd), 1)
-    if max(zeros_even, zeros_odd) < max(MIN_NUL_FRACTION, 10 * min(zeros_even, zeros_odd)):
+    if max(zeros_even, zeros_odd) < max(MIN_NUL_FRACTION, 3 * min(zeros_even, zeros_odd)):
         return None
     name = "utf-16-be" if zeros_even > zeros_odd else "utf-16-le"
     text = head[: len(head) & ~1].decode(name, "replace")
@@ -192,8 +193,11 @@ def _most_legible(data: bytes, declared: list[str]) -> tuple[str, float]:
     """(legacy charset, its implausible fraction): the most legible of those declared, that detected and its siblings."""
     sample = sample_of(data)
     detected = _detected(sample)
+    if detected is not None and declared and declared[0] == detected:
+        return detected, 0.0
+    read = sample[:READ_BYTES]
     marks = {
-        encoding: implausible_fraction(sample.decode(encoding, _on_error(encoding)))
+        encoding: implausible_fraction(read.decode(encoding, _on_error(encoding)))
         for encoding in dict.fromkeys([*declared, *_with_siblings(detected), "cp1252"])
     }
     legible = [encoding for encoding, mark in marks.items() if mark <= min(marks.values()) + EQUALLY_LEGIBLE]
@@ -220,7 +224,7 @@ def sample_of(data: bytes) -> bytes:
     """The text around and behind the first byte beyond ASCII, without markup, scripts and styles; at most `SAMPLE_BYTES`."""
     first = _NON_ASCII.search(data)
     start = max(0, (first.start() if first else 0) - 1024)
-    data = data[start : start + 4 * SAMPLE_BYTES]
+    data = data[start : start + 16 * SAMPLE_BYTES]
     pieces, at, lower = list[bytes](), 0, data.lower()
     while (found := _UNREAD.search(data, at)) is not None:
         end = lower.find(b"</" + found[1].lower(), found.end())

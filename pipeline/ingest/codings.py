@@ -154,7 +154,7 @@ def _begins_chunked(body: bytes, start: int, end: int) -> bool:
     if end < len(body):
         return _CHUNK_SIZE.match(body, end + 2 if body[end : end + 2] == b"\r\n" else end + 1) is not None
     head = body[start : start + 64]
-    return _by_magic(head) is not None or starts_as_html(head)
+    return _by_magic(head) is not None or starts_as_html(head.lstrip(b"\xef\xbb\xbf\xfe\xff").replace(b"\0", b""))  # UTF-16 too
 
 
 def _gzip(body: bytes, size: int) -> Unpacked:
