@@ -1,8 +1,9 @@
 """Normalised URLs: two addresses that serve one page by the conventions of the web become one string.
 
-Source: RFC 3986, section 6 (case, percent-encoding, path segments, scheme's default port), and the usual conventions of crawlers
-(fragments, tracking parameters, index pages, a trailing slash). Deviations from the RFC: http and https are one; parameters are sorted;
-`www.` is kept.
+Source: RFC 3986, section 6 (case, percent-encoding, path segments, scheme's default port), UTS 46 without transitional processing for
+hosts, as browsers have it (ß and ss are two), HTML forms for queries (`+` is a space), and the usual conventions of crawlers (fragments,
+tracking parameters in query and path, index pages, a trailing slash). A fragment that begins with ! or / is the page that a script shows,
+and stays. Deviations from the RFC: http and https are one; parameters are sorted; `www.` is kept.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import re
 from fnmatch import fnmatchcase
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
+import idna
 from pydantic import Field
 
 from storage.strict import Strict
@@ -23,6 +25,10 @@ TRACKING_PARAMETERS = (
 INDEX_PAGES = ("index.html", "index.htm", "index.php", "default.html", "default.htm", "default.asp", "default.aspx")
 _PORTS = {"http": 80, "https": 443, "ftp": 21}
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+ROUTES = ("!", "/")
+_NOT_IN_HOSTS = re.compile(r"[\x00-\x20\x7f#%/:<>?@\[\\\]^|]")
+_SEMICOLON = re.compile(r"(;|%3B)")
+_EQUALS = re.compile(r"=|%3D")
 _ESCAPE = re.compile(rb"%(?:([0-9A-Fa-f]{2}))?")
 _KEPT = frozenset(range(0x21, 0x7F)) - frozenset(b'"<>\\^`{|}')
 
@@ -31,7 +37,7 @@ class UrlConfig(Strict):
     """What of a URL does not count."""
 
     tracking_parameters: tuple[str, ...] = Field(
-        TRACKING_PARAMETERS, description="query parameters that are dropped; lower case, `*` stands for anything"
+        TRACKING_PARAMETERS, description="parameters of query and path (;name=value) that are dropped; lower case, `*` stands for anything"
     )
     index_pages: tuple[str, ...] = Field(INDEX_PAGES, description="last path segments that mean the folder; lower case")
 
@@ -53,22 +59,30 @@ def normalize_url(url: str, config: UrlConfig) -> str | None:
         host = f"{host}:{port}"
     path, query = _path(parts.path, config), _query(parts.query, config)
     prefix = "" if scheme in ("http", "https") else f"{scheme}:"
-    return f"{prefix}//{host}{path}{'?' + query if query else ''}"
+    route = _escapes(parts.fragment) if parts.fragment.startswith(ROUTES) and len(parts.fragment.strip("!/")) > 0 else ""
+    return f"{prefix}//{host}{path}{'?' + query if query else ''}{'#' + route if route else ''}"
 
 
 def _host(parts: SplitResult) -> str:
     host = (parts.hostname or "").rstrip(".")
-    if host and not host.isascii():
-        try:
-            return host.encode("idna").decode().lower()
-        except UnicodeError:
-            return host
-    return f"[{host}]" if ":" in host else host
+    if ":" in host:
+        return f"[{host}]"
+    if "%" in host and not _NOT_IN_HOSTS.search(decoded := unquote(host)):
+        host = decoded.lower()
+    if host.isascii():
+        return host
+    try:
+        mapped = idna.uts46_remap(host, std3_rules=False, transitional=False).rstrip(".")
+    except idna.IDNAError:
+        return host
+    # By hand: idna.encode also refuses what browsers and registries take, such as emoji.
+    return ".".join(label if label.isascii() else f"xn--{label.encode('punycode').decode()}" for label in mapped.split("."))
 
 
 def _path(path: str, config: UrlConfig) -> str:
     segments: list[str] = []
-    for segment in _escapes(path).split("/"):
+    for whole in _escapes(path).split("/"):
+        segment = _without_tracking(whole, config)
         if segment == "..":
             del segments[-1:]
         elif segment not in (".", ""):
@@ -79,9 +93,21 @@ def _path(path: str, config: UrlConfig) -> str:
 
 
 def _query(query: str, config: UrlConfig) -> str:
-    fields = [_escapes(field) for field in query.split("&") if field]
-    kept = [field for field in fields if not any(fnmatchcase(field.split("=", 1)[0].lower(), name) for name in config.tracking_parameters)]
-    return "&".join(sorted(kept))
+    fields = [_escapes(field.replace("+", " ")) for field in query.split("&") if field]
+    kept = [_without_tracking(field, config) for field in fields if not _is_tracking(field, config)]
+    return "&".join(sorted(field for field in kept if field))
+
+
+def _without_tracking(segment: str, config: UrlConfig) -> str:
+    """A path segment, or a field of a query, without the parameters behind it ("a;jsessionid=1") that are tracking."""
+    first, *rest = _SEMICOLON.split(segment)  # separators are every second part
+    kept = [mark + parameter for mark, parameter in zip(rest[::2], rest[1::2], strict=True) if not _is_tracking(parameter, config)]
+    return "".join([first, *kept])
+
+
+def _is_tracking(parameter: str, config: UrlConfig) -> bool:
+    name = _EQUALS.split(parameter, maxsplit=1)[0].lower()
+    return any(fnmatchcase(name, pattern) for pattern in config.tracking_parameters)
 
 
 def _escapes(text: str) -> str:

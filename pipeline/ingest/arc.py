@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pipeline.ingest.http import Body, content_kind, response_body, typed_body
+from pipeline.ingest.http import Body, response_body, typed_body
 from pipeline.ingest.records import Bad, BadRecord, Event, Record, Skip
 from pipeline.ingest.stream import Damaged, Stream
 from pipeline.ingest.warc import is_length, record_key, skip_blank
@@ -95,8 +95,8 @@ def _event(line: list[str], block: bytes, offset: int, row: int, limit: int) -> 
     elif not url.lower().startswith(("http:", "https:", "file:")):
         body = Skip("not_response")
     else:
-        kind, declared = content_kind(content_type)
-        body = Skip("not_html") if kind == "other" else typed_body(block, kind, declared)
+        body = typed_body(block, content_type, limit)
     if isinstance(body, Skip):
         return body
-    return Record(record_key(url, date, body.data), offset, row, None, body.data, body.is_html, body.declared, url, date)
+    key = record_key(url, date, body.data)
+    return Record(key, offset, row, None, body.data, body.is_html, body.declared, url, date, body.truncated, body.noai)

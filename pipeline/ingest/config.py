@@ -11,6 +11,7 @@ from storage.strict import Strict
 
 Format = Literal["warc", "arc", "jsonl", "parquet", "files"]
 Extractor = Literal["resiliparse", "trafilatura"]
+KeepOrSkip = Literal["keep", "skip"]
 Domain = Literal["general", "math", "code", "multilingual"]
 
 WEB_FORMATS = ("warc", "arc")
@@ -63,6 +64,12 @@ class SourceConfig(Strict):
     license: str | None = Field(None, description="licence of all its documents, as an SPDX expression where there is one")
     url_dedup: bool | None = Field(None, description="drop all but one document of a URL; by default on for warc and arc, off otherwise")
     line_dedup: bool | None = Field(None, description="drop lines that occur too often; by default on for warc and arc, off otherwise")
+    truncated: KeepOrSkip = Field(
+        "skip", description="warc, arc: pages that break off, which would teach to stop in mid-sentence; either way they are counted"
+    )
+    noai: KeepOrSkip = Field(
+        "keep", description="HTML: pages whose robots meta tag or X-Robots-Tag says noai or noimageai; either way they are counted"
+    )
     max_record_bytes: int = Field(16 << 20, ge=1024, le=1 << 30, description="a larger record is quarantined as too_large, unread")
     max_bad_fraction: float = Field(0.05, ge=0, le=1, description="quarantined records / all records above which the run stops")
 
@@ -104,8 +111,10 @@ class SourceConfig(Strict):
             raise ValueError(f"{wrong[0]} is for jsonl and parquet; source {self.name} is {self.format}")
         if self.format != "files" and "encoding" in given:
             raise ValueError(f"encoding is for files; source {self.name} is {self.format}")
-        if self.format in FIELD_FORMATS and "extractor" in given:
-            raise ValueError(f"extractor is for HTML in warc, arc and files; source {self.name} is {self.format}")
+        if self.format in FIELD_FORMATS and (wrong := sorted(given & {"extractor", "noai"})):
+            raise ValueError(f"{wrong[0]} is for HTML in warc, arc and files; source {self.name} is {self.format}")
+        if self.format not in WEB_FORMATS and "truncated" in given:
+            raise ValueError(f"truncated is for warc and arc; source {self.name} is {self.format}")
         return self
 
     @property

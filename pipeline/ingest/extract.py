@@ -6,7 +6,9 @@ Writes, in pieces of bounded size so that a huge raw file needs no more memory t
     origins-%05d.parquet      rows of `ORIGINS`, one for each of those
     quarantine-%05d.parquet   rows of `QUARANTINE`
 
-and counts: records = documents + skipped + quarantined, with `skipped:<reason>` and `quarantined:<reason>` beside them.
+and counts: records = documents + skipped + quarantined, with `skipped:<reason>` and `quarantined:<reason>` beside them. Of the documents
+these are counted too, and are parts of no sum: `kept:truncated` and `kept:noai`, which a source may skip instead, and `unreadable_date`
+(its date is null).
 """
 
 from __future__ import annotations
@@ -24,13 +26,14 @@ from pydantic import Field
 from pipeline.documents import DOCUMENTS, ORIGINS, QUARANTINE, document_id
 from pipeline.ingest.arc import read_arc
 from pipeline.ingest.charset import decode
-from pipeline.ingest.config import Extractor, Format, LanguageConfig, RawFile, SourceConfig
+from pipeline.ingest.config import Extractor, Format, KeepOrSkip, LanguageConfig, RawFile, SourceConfig
 from pipeline.ingest.files import read_file
 from pipeline.ingest.html import html_to_text, normal_text
 from pipeline.ingest.jsonl import read_jsonl
 from pipeline.ingest.language import language_of
 from pipeline.ingest.parquet import read_parquet
 from pipeline.ingest.records import DETAIL_CHARS, Bad, Event, Record, Skip, iso_utc
+from pipeline.ingest.robots import page_opts_out
 from pipeline.ingest.stream import Stream
 from pipeline.ingest.warc import read_warc
 from pipeline.partitions import Output
@@ -40,7 +43,7 @@ from storage.store import Store
 from storage.strict import Strict
 
 NAME = "extract"
-VERSION = 2
+VERSION = 3
 
 PIECE_TEXT_CHARS = 32 << 20
 PIECE_ROWS = 65_536
@@ -65,6 +68,8 @@ class Config(Strict):
     declared_language: str | None = Field(description="language of the documents where the source declares it")
     language: LanguageConfig | None = Field(description="language identification where the source declares none")
     max_record_bytes: int = Field(description="a larger record is quarantined")
+    truncated: KeepOrSkip = Field("skip", description="records whose payload breaks off")
+    noai: KeepOrSkip = Field("keep", description="pages that ask not to be used for AI")
 
 
 def config_of(source: SourceConfig, file: RawFile, language: LanguageConfig) -> Config:
@@ -86,6 +91,8 @@ def config_of(source: SourceConfig, file: RawFile, language: LanguageConfig) -> 
         declared_language=source.language,
         language=language if source.language is None else None,
         max_record_bytes=source.max_record_bytes,
+        truncated=source.truncated,
+        noai=source.noai,
     )
 
 
@@ -161,18 +168,20 @@ def _extract(file: BinaryIO, config: Config, output: Output) -> None:
     """Turn every record into a document, a count or a row of the quarantine."""
     pieces = _Pieces(config, output)
     for event in read_events(file, config):
-        if isinstance(event, Record):
-            text = text_of(event, config.extractor)
-            if isinstance(text, Bad):
-                pieces.quarantine(text)
-            elif not text:
-                pieces.skip(Skip("empty"))
-            else:
-                pieces.document(event, text)
-        elif isinstance(event, Skip):
-            pieces.skip(event)
+        if not isinstance(event, Record):
+            pieces.count(event)
+            continue
+        noai = event.noai or (event.is_html and page_opts_out(event.payload))
+        if event.truncated and config.truncated == "skip":
+            pieces.count(Skip("truncated"))
+        elif noai and config.noai == "skip":
+            pieces.count(Skip("noai"))
+        elif isinstance(text := text_of(event, config.extractor), Bad):
+            pieces.count(text)
+        elif not text:
+            pieces.count(Skip("empty"))
         else:
-            pieces.quarantine(event)
+            pieces.document(event, text, noai)
     pieces.flush_documents()
     pieces.flush_quarantine()
     counts = output.counts
@@ -192,7 +201,7 @@ class _Pieces:
     pieces: int = 0
     bad_pieces: int = 0
 
-    def document(self, record: Record, text: str) -> None:
+    def document(self, record: Record, text: str, noai: bool) -> None:
         """Add a document."""
         config = self.config
         name = document_id(config.source, record.key)
@@ -200,19 +209,20 @@ class _Pieces:
             language, probability = config.declared_language or "und", 1.0
         else:
             language, probability = language_of(text, config.language)
-        self.rows.append((name, text, _storable(record.url), iso_utc(record.date), config.source, language, probability, config.license))
+        date = iso_utc(record.date)
+        self.rows.append((name, text, _storable(record.url), date, config.source, language, probability, config.license))
         self.places.append((name, config.path, record.offset, record.row))
-        self.output.counts.update(("records", "documents"))
+        kept = {"kept:truncated": record.truncated, "kept:noai": noai, "unreadable_date": date is None and record.date not in (None, "")}
+        self.output.counts.update(("records", "documents", *(reason for reason, is_so in kept.items() if is_so)))
         self.text_chars += len(text)
         if self.text_chars >= PIECE_TEXT_CHARS or len(self.rows) >= PIECE_ROWS:
             self.flush_documents()
 
-    def skip(self, event: Skip) -> None:
-        """Count a record that is no document."""
-        self.output.counts.update(("records", "skipped", f"skipped:{event.reason}"))
-
-    def quarantine(self, event: Bad) -> None:
-        """Add a row to the quarantine; it stands for `event.records` records."""
+    def count(self, event: Skip | Bad) -> None:
+        """Count a record that is no document; a bad one is a row of the quarantine, which stands for `event.records` records."""
+        if isinstance(event, Skip):
+            self.output.counts.update(("records", "skipped", f"skipped:{event.reason}"))
+            return
         name = None if event.key is None else document_id(self.config.source, event.key)
         self.bad.append((self.config.path, event.offset, event.reason, _storable(event.detail[:DETAIL_CHARS]), name))
         self.output.counts.update({"records": event.records, "quarantined": event.records, f"quarantined:{event.reason}": event.records})

@@ -3,18 +3,17 @@
 The key is the path under the source's root, so a file keeps its name when its content changes. A charset that the recipe gives is a
 promise: bytes that break it are quarantined (wrong_encoding), where a detected one is read leniently; a byte-order mark goes before it.
 Quarantined too: too_large, damaged, truncated.
-Skipped: empty, and not_text for what is no text (a NUL byte in a file that no byte-order mark declares as UTF-16).
+Skipped: empty, and not_text for what is no text (a NUL byte in a file that is not UTF-16 or UTF-32).
 """
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from pipeline.ingest.charset import BOMS, python_name
-from pipeline.ingest.html import looks_like_html
+from pipeline.ingest.charset import BOMS, is_single_byte, python_name, utf16_without_mark
 from pipeline.ingest.records import Bad, Event, Record, Skip
+from pipeline.ingest.sniff import looks_like_html
 from pipeline.ingest.stream import Damaged, Stream
 
 HTML_SUFFIXES = {".html", ".htm", ".xhtml", ".xht"}
@@ -33,21 +32,23 @@ def read_file(stream: Stream, max_record_bytes: int, *, path: str, root: str, en
         yield Bad("too_large", 0, f"more than {max_record_bytes} bytes")
     elif not data.strip():
         yield Skip("empty")
-    elif b"\0" in data and encoding is None and not data.startswith(MARKS):
+    elif b"\0" in data and encoding is None and not data.startswith(MARKS) and utf16_without_mark(data) is None:
         yield Skip("not_text")
     elif encoding is not None and not data.startswith(MARKS) and (problem := _not_in(encoding, data)) is not None:
         yield Bad("wrong_encoding", problem.start, f"{problem.reason} in {encoding}")
     else:
         key = path.removeprefix(f"{root}/") if root else path
-        if encoding is not None and _unknown_to_the_web(encoding, data):
-            data, encoding = data.decode(encoding, "replace").encode("utf-8", "replace"), "utf-8"
+        if encoding is not None and not data.startswith(MARKS):
+            data, encoding = _as_utf8(data, encoding), "utf-8"
         yield Record(key, 0, 0, None, data, _is_html(path, data), encoding)
 
 
-def _unknown_to_the_web(encoding: str, data: bytes) -> bool:
-    """Whether only Python knows the charset (cp850, utf-32), so that `charset.decode` would pass over it; a byte-order mark goes before."""
-    marked = data.startswith(MARKS) and not data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE))
-    return python_name(encoding) is None and not marked
+def _as_utf8(data: bytes, encoding: str) -> bytes:
+    """`data` of a charset that the recipe gives, in UTF-8; what is valid UTF-8 beyond ASCII already stays."""
+    if not data.isascii() and b"\0" not in data and _not_in("utf-8", data) is None:
+        return data
+    name = python_name(encoding) or encoding
+    return data.decode(name, "caravan-control" if is_single_byte(name) else "replace").encode("utf-8", "replace")
 
 
 def _not_in(encoding: str, data: bytes) -> UnicodeDecodeError | None:

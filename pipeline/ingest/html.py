@@ -20,7 +20,6 @@ MIN_MAIN_CHARS = 250
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _DROPPED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_LOOKS_LIKE_HTML = re.compile(rb"<!doctype\s+html|<html[\s>]|<head[\s>]|<body[\s>]", re.I)
 
 
 def html_to_text(html: str, extractor: Extractor) -> str:
@@ -37,11 +36,6 @@ def html_to_text(html: str, extractor: Extractor) -> str:
 def _plain_text(html: str, *, main_content: bool) -> str:
     text: str = extract_plain_text(html, main_content=main_content, preserve_formatting=True, alt_texts=False, list_bullets=False)
     return text
-
-
-def looks_like_html(data: bytes) -> bool:
-    """Whether bytes without a declared type begin as an HTML page does."""
-    return _LOOKS_LIKE_HTML.search(data[:2048]) is not None
 
 
 def normal_text(text: str) -> str:

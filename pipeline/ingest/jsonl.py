@@ -68,25 +68,27 @@ def _parse(line: bytes) -> dict[str, Any]:
     return value
 
 
-def field_of(fields: dict[str, Any], name: str | None) -> Any:
-    """The value of field `name`, or of the path that its dots make through nested objects; None when there is none."""
+def field_of(fields: dict[str, Any], name: str | None, absent: object = None) -> Any:
+    """The value of field `name`, or of the path that its dots make through nested objects; `absent` when there is none."""
     if name is None:
-        return None
+        return absent
     if name in fields:
         return fields[name]
     value: Any = fields
     for part in name.split("."):
         if not isinstance(value, dict) or part not in value:
-            return None
+            return absent
         value = value[part]
     return value
 
 
 def text_of(fields: dict[str, Any], text_field: str) -> str:
     """The text of a record. Raises BadRecord: missing_text, bad_text."""
-    text = field_of(fields, text_field)
-    if text is None:
+    text = field_of(fields, text_field, absent := object())
+    if text is absent:
         raise BadRecord("missing_text", f"no field {text_field!r}")
+    if text is None:
+        raise BadRecord("missing_text", f"{text_field} is null")
     if not isinstance(text, str):
         raise BadRecord("bad_text", f"{text_field!r} is a {type(text).__name__}")
     return text

@@ -6,12 +6,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 DETAIL_CHARS = 200
 
 _SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _FOURTEEN_DIGITS = re.compile(r"\d{14}")
+_SECONDS_SINCE_1970 = re.compile(r"\d{10}")
+_DIGITS = re.compile(r"(\d{4})(\d\d)?(\d\d)?(?:(\d\d)(\d\d))?")
+_SPELLED = re.compile(
+    r"(\d{4})(?:[-/.](\d\d?)(?:[-/.](\d\d?)(?:[T\s]\s*(\d\d:\d\d(?::\d\d(?:\.\d+)?)?)\s*(Z|UTC|GMT|[+-]\d\d:?\d\d)?)?)?)?", re.I
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +26,8 @@ class Record:
 
     `key` names it within its source (RULE 1). `offset` is where it lies (bytes; Parquet: row), `row` its number in the file, from 0.
     `text` is its text, or None: then `payload` holds bytes, of HTML when `is_html`, in the charset that a header `declared` (None:
-    detect it). `date` is what the record says; it is normalised later.
+    detect it). `date` is what the record says; it is normalised later. `truncated`: the payload breaks off; `noai`: the response's headers
+    ask not to be used for AI.
     """
 
     key: str | bytes
@@ -32,6 +39,8 @@ class Record:
     declared: str | None = None
     url: str | None = None
     date: Any = None
+    truncated: bool = False
+    noai: bool = False
 
 
 class Skip(NamedTuple):
@@ -65,8 +74,8 @@ class BadRecord(Exception):
 def iso_utc(value: Any) -> str | None:
     """A date as ISO 8601 in UTC to the second ("2024-03-01T12:00:00Z"), or None for what is no date.
 
-    Takes ISO 8601 (a date alone is its midnight; no zone means UTC), the 14 digits of ARC, seconds since 1970, datetime and date.
-    Fractions are cut.
+    Takes ISO 8601 in its many spellings (a year, a month or a day alone is its beginning; no zone means UTC), dates of HTTP and mail,
+    digits alone as in ARC (14, or fewer), seconds since 1970, datetime and date. Fractions are cut.
     """
     if isinstance(value, str):
         value = value.strip()
@@ -91,5 +100,21 @@ def _checked(text: str) -> str | None:
 def _to_datetime(value: Any) -> datetime:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return datetime.fromtimestamp(value, UTC)
-    moment = datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())
+    moment = _parsed(value) if isinstance(value, str) else datetime.fromisoformat(value.isoformat())
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _parsed(text: str) -> datetime:
+    """The moment that a text names. Raises ValueError, TypeError, OverflowError."""
+    if _SECONDS_SINCE_1970.fullmatch(text):
+        return datetime.fromtimestamp(int(text), UTC)
+    if found := _DIGITS.fullmatch(text):
+        year, month, day, hour, minute = (int(part or least) for part, least in zip(found.groups(), (1, 1, 1, 0, 0), strict=True))
+        return datetime(year, month, day, hour, minute)
+    if found := _SPELLED.fullmatch(text):
+        zone = "+00:00" if (found[5] or "").upper() in ("Z", "UTC", "GMT") else found[5] or ""
+        return datetime.fromisoformat(f"{found[1]}-{int(found[2] or 1):02d}-{int(found[3] or 1):02d}T{found[4] or '00:00'}{zone}")
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return parsedate_to_datetime(text)  # "Fri, 01 Mar 2024 12:00:00 GMT"

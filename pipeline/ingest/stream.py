@@ -1,7 +1,9 @@
-"""The bytes inside a raw file: gzip with any number of members, zstd, or plain, read forwards in pieces, with the place of each byte in
-the file.
+"""The bytes inside a raw file: gzip with any number of members, zstd with any number of frames, or plain, read forwards in pieces, with the
+place of each byte in the file.
 
-Damage raises `Damaged`; `next_member` then goes on at the next member of a gzip file that begins as a record of the format does.
+Skippable zstd frames are passed over; one of magic number 0x184D2A5D at the head of the file holds the dictionary of all frames, itself
+compressed or not (IIPC, "Use of Zstandard in WARC files"). Damage raises `Damaged`; `next_member` then goes on at the next member or
+frame that begins as a record of the format does.
 """
 
 from __future__ import annotations
@@ -17,8 +19,14 @@ import zstandard
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+ZSTD_FRAME = re.compile(re.escape(ZSTD_MAGIC))
+ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+ZSTD_SKIPPABLE_HEADER_BYTES = 8
+ZSTD_DICTIONARY_FRAME = b"\x5d\x2a\x4d\x18"
+ZSTD_DICTIONARY_MAGIC = b"\x37\xa4\x30\xec"
+MAX_DICTIONARY_BYTES = 64 << 20
 RAW_CHUNK_BYTES = 64 << 10
-ZSTD_CHUNK_BYTES = 16 << 10  # zstandard has no bound on output, so the input is kept small
+ZSTD_CHUNK_BYTES = 2 << 10  # zstandard has no bound on output, so the input is kept small: blocks of 4 bytes give 128 KiB
 CHUNK_BYTES = 512 << 10
 PROBE_BYTES = 64
 GZIP_WBITS = 31
@@ -39,7 +47,9 @@ class Stream:
         self._file = file
         head = file.read(4)
         file.seek(0)
-        self.compression = "gzip" if head[:2] == GZIP_MAGIC else "zstd" if head == ZSTD_MAGIC else "none"
+        is_zstd = head == ZSTD_MAGIC or ZSTD_SKIPPABLE.match(head) is not None
+        self.compression = "gzip" if head[:2] == GZIP_MAGIC else "zstd" if is_zstd else "none"
+        self._dictionary: zstandard.ZstdCompressionDict | None = None
         self._fill_more = {"gzip": self._fill_gzip, "zstd": self._fill_zstd, "none": self._fill_plain}[self.compression]
         self._base = self._at = 0
         self._restart(0)
@@ -50,6 +60,7 @@ class Stream:
         self._raw, self._raw_offset = b"", file_offset
         self._gzip: zlib._Decompress | None = None
         self._zstd: zstandard.ZstdDecompressionObj | None = None
+        self._zstd_frames: zstandard.ZstdDecompressor | None = None
         self._member = file_offset
         self._base, self._at = (file_offset if self.compression == "none" else self.position), 0
         self._buffer = bytearray()
@@ -123,21 +134,30 @@ class Stream:
                 return False
 
     def next_member(self, after: int, begins_well: Callable[[bytes], object]) -> bool:
-        """Go to the first gzip member after file offset `after` that inflates and whose first bytes `begins_well`. False: there is none."""
-        if self.compression != "gzip":
+        """Go to the first gzip member or zstd frame after file offset `after` that unpacks and whose first bytes `begins_well`. False:
+        there is none."""
+        if self.compression == "none":
             self._restart_at_end()
             return False
-        for offset in self._candidates(after + 1):
-            self._file.seek(offset)
-            try:
-                head = zlib.decompressobj(GZIP_WBITS).decompress(self._file.read(RAW_CHUNK_BYTES), PROBE_BYTES)
-            except zlib.error:
-                continue
-            if begins_well(head):
+        for offset in self._candidates(after + 1, GZIP_MEMBER if self.compression == "gzip" else ZSTD_FRAME):
+            head = self._head_of_member(offset)
+            if head is not None and begins_well(head):
                 self._restart(offset)
                 return True
         self._restart_at_end()
         return False
+
+    def _head_of_member(self, offset: int) -> bytes | None:
+        """The first bytes of the member or frame at `offset`, or None where none begins there."""
+        self._file.seek(offset)
+        raw = self._file.read(RAW_CHUNK_BYTES)
+        try:
+            if self.compression == "gzip":
+                return zlib.decompressobj(GZIP_WBITS).decompress(raw, PROBE_BYTES)
+            with self._zstd_decompressor().stream_reader(raw) as reader:
+                return reader.read(PROBE_BYTES)
+        except (zlib.error, zstandard.ZstdError):
+            return None
 
     def back_to(self, position: int) -> None:
         """Go back to `position` in a plain file."""
@@ -203,39 +223,76 @@ class Stream:
     def _fill_zstd(self) -> bool:
         while True:
             if self._zstd is None:
+                self._pass_skippable_frames()
                 if not self._begin(ZSTD_MAGIC, "no zstd frame"):
                     return False
-                self._zstd = zstandard.ZstdDecompressor().decompressobj()
-            if not self._raw and not self._read_raw(ZSTD_CHUNK_BYTES):
+                self._zstd = self._zstd_decompressor().decompressobj()
+            if not self._raw and not self._read_raw(RAW_CHUNK_BYTES):
                 raise self._fail("truncated", "the file ends within a zstd frame")
+            piece = self._raw[:ZSTD_CHUNK_BYTES]
             try:
-                data = self._zstd.decompress(self._raw)
+                data = self._zstd.decompress(piece)
             except zstandard.ZstdError as error:
                 raise self._fail("damaged", str(error)) from error
-            self._consume(self._zstd.unused_data if self._zstd.eof else b"")
+            unused = self._zstd.unused_data if self._zstd.eof else b""
+            self._consume(self._raw[len(piece) - len(unused) :])
             if self._zstd.eof:
                 self._zstd = None
             if data:
                 self._buffer += data
                 return True
 
+    def _zstd_decompressor(self) -> zstandard.ZstdDecompressor:
+        if self._zstd_frames is None:
+            self._zstd_frames = zstandard.ZstdDecompressor(dict_data=self._dictionary)
+        return self._zstd_frames
+
+    def _pass_skippable_frames(self) -> None:
+        """Go to the next zstd frame that holds data, over padding too; a dictionary on the way is kept."""
+        while self._pass_padding(ZSTD_SKIPPABLE_HEADER_BYTES) and ZSTD_SKIPPABLE.match(self._raw):
+            self._member = self._raw_offset
+            size = int.from_bytes(self._raw[4:ZSTD_SKIPPABLE_HEADER_BYTES], "little")
+            end = self._raw_offset + ZSTD_SKIPPABLE_HEADER_BYTES + size
+            if end > self._file.seek(0, 2):
+                raise self._fail("truncated", "the file ends within a skippable zstd frame")
+            if self._raw_offset == 0 and self._raw.startswith(ZSTD_DICTIONARY_FRAME):
+                self._file.seek(ZSTD_SKIPPABLE_HEADER_BYTES)
+                self._dictionary = self._dictionary_in(self._file.read(min(size, MAX_DICTIONARY_BYTES)))
+                self._zstd_frames = None
+            self._file.seek(end)
+            self._raw, self._raw_offset = b"", end
+
+    def _dictionary_in(self, data: bytes) -> zstandard.ZstdCompressionDict | None:
+        """The dictionary that a frame holds, or None where it holds something else."""
+        if data.startswith(ZSTD_MAGIC):
+            try:
+                with zstandard.ZstdDecompressor().stream_reader(data) as reader:
+                    data = reader.read(MAX_DICTIONARY_BYTES)
+            except zstandard.ZstdError as error:
+                raise self._fail("damaged", f"the dictionary: {error}") from error
+        return zstandard.ZstdCompressionDict(data) if data.startswith(ZSTD_DICTIONARY_MAGIC) else None
+
     def _begin(self, magic: bytes, what: str) -> bool:
         """Begin the next member or frame; False at the end of the file. Zeros between and behind members are padding."""
-        while True:
-            stripped = self._raw.lstrip(b"\0")
-            self._raw_offset += len(self._raw) - len(stripped)
-            self._raw = stripped
-            if len(self._raw) >= len(magic):
-                break
-            if not self._read_raw(RAW_CHUNK_BYTES):
-                if not self._raw:
-                    return False
-                break
+        self._pass_padding(len(magic))
+        if not self._raw:
+            return False
         self._member = self._raw_offset
         self._marks.append((self._base + len(self._buffer), self._member))
         if not self._raw.startswith(magic):
             raise self._fail("damaged", what)
         return True
+
+    def _pass_padding(self, size: int) -> bool:
+        """Pass over zeros and hold at least `size` raw bytes; whether there are so many."""
+        while True:
+            stripped = self._raw.lstrip(b"\0")
+            self._raw_offset += len(self._raw) - len(stripped)
+            self._raw = stripped
+            if len(self._raw) >= size:
+                return True
+            if not self._read_raw(RAW_CHUNK_BYTES):
+                return False
 
     def _read_raw(self, size: int) -> bool:
         data = self._file.read(size)
@@ -253,12 +310,12 @@ class Stream:
     def _restart_at_end(self) -> None:
         self._restart(self._file.seek(0, 2))
 
-    def _candidates(self, offset: int) -> Iterator[int]:
-        """File offsets from `offset` on where a gzip member may begin."""
+    def _candidates(self, offset: int, begin: re.Pattern[bytes]) -> Iterator[int]:
+        """File offsets from `offset` on where a member or frame may begin."""
         while True:
             self._file.seek(offset)
             data = self._file.read(CHUNK_BYTES)
-            for found in GZIP_MEMBER.finditer(data):
+            for found in begin.finditer(data):
                 yield offset + found.start()
             if len(data) < CHUNK_BYTES:
                 return

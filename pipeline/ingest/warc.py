@@ -6,7 +6,8 @@ share a member. Price: 0.19 ms a page of the shared corpus instead of 0.08, wher
 next gzip member, or at the next "WARC/1.".
 
 Documents: `response` records with HTTP status 200, and `resource` records, of HTML or plain text; `conversion` records of plain text (WET).
-Skipped, counted: not_response (every other type), http_status, not_html, empty.
+Skipped, counted: not_response (every other type); http_status, not_html, not_text, empty (`pipeline.ingest.http`). What the archive
+identified in a payload goes before what the server said it is. A record is `truncated` where WARC-Truncated or its own codings say so.
 Quarantined: damaged, truncated (compression, or the file ends); bad_header, bad_length (the next record is not where the length says);
 too_large; bad_http, bad_encoding.
 """
@@ -17,7 +18,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 
-from pipeline.ingest.http import Body, content_kind, parse_headers, response_body, typed_body
+from pipeline.ingest.http import Body, parse_headers, response_body, typed_body
 from pipeline.ingest.records import Bad, BadRecord, Event, Record, Skip
 from pipeline.ingest.stream import Damaged, Stream
 
@@ -130,7 +131,8 @@ def _event(headers: dict[str, str], block: bytes, offset: int, row: int, limit: 
     url = headers.get("warc-target-uri", "").strip().removeprefix("<").removesuffix(">") or None
     date = headers.get("warc-date")
     key = headers.get("warc-record-id") or record_key(url, date, body.data)
-    return Record(key, offset, row, None, body.data, body.is_html, body.declared, url, date)
+    truncated = body.truncated or "warc-truncated" in headers
+    return Record(key, offset, row, None, body.data, body.is_html, body.declared, url, date, truncated, body.noai)
 
 
 def record_key(url: str | None, date: str | None, payload: bytes) -> str:
@@ -143,13 +145,11 @@ def _body(headers: dict[str, str], block: bytes, limit: int) -> Body | Skip:
     content_type = headers.get("content-type", "")
     if kind == "response":
         if content_type.lower().startswith("application/http") or block.startswith(b"HTTP/"):
-            return response_body(block, limit)
+            return response_body(block, limit, headers.get("warc-identified-payload-type"))
         return Skip("not_html")
     if kind not in ("resource", "conversion"):
         return Skip("not_response")
     if headers.get("warc-target-uri", "").lstrip("<").startswith("metadata:"):  # wget's own log
         return Skip("not_response")
-    media, declared = content_kind(content_type)
-    if media == "other":
-        return Skip("not_html")
-    return typed_body(block, media, declared or ("utf-8" if kind == "conversion" else None))
+    charset = "utf-8" if kind == "conversion" else None
+    return typed_body(block, content_type, limit, identified=headers.get("warc-identified-payload-type"), charset=charset)

@@ -40,9 +40,11 @@ def warc(
     content_type: str = "application/http; msgtype=response",
     url: str = "http://example.org/",
     date: str = "2024-03-01T12:00:00Z",
+    fields: Mapping[str, str] | None = None,
 ) -> bytes:
-    """One WARC record; `length` is what its header says where that is not the truth."""
+    """One WARC record; `length` is what its header says where that is not the truth, `fields` are more of its header."""
     fields = {
+        **(fields or {}),
         "WARC-Type": kind,
         **({"WARC-Record-ID": f"<urn:uuid:{name}>"} if name else {}),
         "WARC-Date": date,

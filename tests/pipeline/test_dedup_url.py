@@ -28,6 +28,11 @@ BASE = "//example.org/a/b"
         "http://example.org/a/b/index.html",
         "http://example.org/a/b/Index.PHP?",
         "http://example.org/a/b?utm_source=x&fbclid=1",
+        "http://example.org/a/b;jsessionid=1F",
+        "http://example.org/a;JSESSIONID=1F.node2/b/index.html;jsessionid=2",
+        "http://example.org/a/b%3Bjsessionid=1F",
+        "http://example.org/a/b#!",
+        "http://%65xample.org/a/b",
     ],
 )
 def test_these_are_one_page(url: str) -> None:
@@ -46,6 +51,19 @@ def test_these_are_one_page(url: str) -> None:
         ("http://example.org/a%2Fb", "//example.org/a%2Fb"),
         ("http://example.org/a/b/index.htm.html", "//example.org/a/b/index.htm.html"),
         ("ftp://example.org/a/b", "ftp://example.org/a/b"),
+        ("http://example.org/a/b;v=2;jsessionid=1", "//example.org/a/b;v=2"),
+        ("http://example.org/a/b?q=a+b", "//example.org/a/b?q=a%20b"),
+        ("http://example.org/a/b?q=a%20b", "//example.org/a/b?q=a%20b"),
+        ("http://example.org/a/b?q=a%2Bb", "//example.org/a/b?q=a%2Bb"),
+        ("http://example.org/a+b", "//example.org/a+b"),
+        ("http://example.org/a/b#!/page1", "//example.org/a/b#!/page1"),
+        ("http://example.org/a/b#/page2", "//example.org/a/b#/page2"),
+        ("http://faß.example/", "//xn--fa-hia.example"),
+        ("http://fass.example/", "//fass.example"),
+        ("http://FAẞ.example/", "//xn--fa-hia.example"),
+        ("http://b%C3%BCcher.example/", "//xn--bcher-kva.example"),
+        ("http://i❤.example/", "//xn--i-7iq.example"),
+        ("http://例え。テスト/", "//xn--r8jz45g.xn--zckzah"),
         ("http://bücher.example/ä", "//xn--bcher-kva.example/%C3%A4"),
         ("http://[::1]:80/x", "//[::1]/x"),
         ("http://example.org/100%", "//example.org/100%25"),
@@ -71,12 +89,21 @@ def test_lists_come_from_the_configuration() -> None:
     assert normalize_url("http://example.org/home.jsp?referrer=x&utm_source=y", own) == "//example.org?utm_source=y"
 
 
-_PIECES = st.text(st.sampled_from("aB0%25~/.?&=#; é+Zİ"), max_size=12)
+_PIECES = st.lists(st.sampled_from([*"aB0%25~/.?&=#;! é+Zİ", "jsessionid=1", "%3B", "..", "index.php"]), max_size=12).map("".join)
 
 
-@given(path=_PIECES, query=_PIECES, port=st.sampled_from(["", ":80", ":443", ":81"]), tail=st.sampled_from(["", "/", "/index.html", "#x"]))
-def test_normalisation_is_idempotent(path: str, query: str, port: str, tail: str) -> None:
+_HOSTS = st.text(st.sampled_from("aBß。.é%C3❤İx-ẞ\u200dع１"), max_size=8).map("Example{}.org".format)  # noqa: RUF001
+
+
+@given(
+    host=_HOSTS,
+    path=_PIECES,
+    query=_PIECES,
+    port=st.sampled_from(["", ":80", ":443", ":81"]),
+    tail=st.sampled_from(["", "/", "/index.html", "#x", "#!/x y"]),
+)
+def test_normalisation_is_idempotent(host: str, path: str, query: str, port: str, tail: str) -> None:
     """The normal form of a normal form is itself."""
-    once = normalize_url(f"http://Example.org{port}/{path}{tail}?{query}", CONFIG)
+    once = normalize_url(f"http://{host}{port}/{path}{tail}?{query}", CONFIG)
     assert once is not None
     assert normalize_url(f"http:{once}", CONFIG) == once

@@ -228,6 +228,29 @@ def test_counters_close_over_everything_that_can_happen(raw: Store, store: Store
     assert read_quarantine(store, places).num_rows == 5
 
 
+def test_truncated_and_noai_pages_are_counted_kept_or_skipped(raw: Store, store: Store) -> None:
+    """By default a truncated page is skipped and a noai page kept; the recipe turns either; a date that cannot be read is counted."""
+    noai = page().replace(b"<title>", b"<meta name='robots' content='noai'><title>")
+    records = [
+        warc(http(page()), "1", fields={"WARC-Truncated": "length"}),
+        warc(http(page(), headers={"X-Robots-Tag": "noai, noimageai"}), "2", date="2024-01"),
+        warc(http(noai), "3", date="long ago"),
+        warc(http(page()), "4", date="2024-01-01 00:00:00 UTC"),
+    ]
+    raw.write("a.warc.gz", gz(records))
+    cases: list[tuple[dict[str, Any], dict[str, int]]] = [
+        ({}, {"documents": 3, "skipped": 1, "skipped:truncated": 1, "kept:noai": 2, "unreadable_date": 1}),
+        ({"truncated": "keep"}, {"documents": 4, "kept:truncated": 1, "kept:noai": 2, "unreadable_date": 1}),
+        ({"noai": "skip"}, {"documents": 1, "skipped": 3, "skipped:truncated": 1, "skipped:noai": 2}),
+    ]
+    for choices, expected in cases:
+        source = SourceConfig(name="s", format="warc", path="*.warc*", **choices)
+        extractions, made, _ = ingest(raw, store, source)
+        assert extractions["extract.a.warc.gz"].counts == {"records": 4, **expected}
+        assert closes(made.counts)
+        assert made.counts == {"records": 4, **expected}
+
+
 def test_too_much_that_is_bad_stops_with_the_fraction_and_the_first_of_it(raw: Store, store: Store) -> None:
     raw.write("a.jsonl", lines([{"text": "good"}] * 3) + b"not json\n")
     with pytest.raises(
@@ -435,7 +458,7 @@ def test_the_golden_digest_of_a_small_source(raw: Store, store: Store) -> None:
     """Fails when the bytes change without a version bump: of extraction, of documents, of origins (RULE 12)."""
     raw.write("a.jsonl", lines([{"text": f"text {n}", "id": n} for n in range(5)]) + b"bad\n")
     extractions, made, places = ingest(raw, store, jsonl_source(id_field="id", max_bad_fraction=1.0), partitions=2)
-    assert (extract.VERSION, documents.VERSION, documents.ORIGINS_VERSION) == (2, 1, 1)
+    assert (extract.VERSION, documents.VERSION, documents.ORIGINS_VERSION) == (3, 1, 1)
     assert [m.digest[:16] for m in (extractions["extract.a.jsonl"], made, places)] == GOLDEN
 
 

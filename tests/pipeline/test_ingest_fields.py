@@ -69,6 +69,16 @@ def test_a_bad_line_is_quarantined_at_its_offset_and_the_next_is_read(line: byte
     assert (found[2].row, found[2].offset) == (2, len(first + line) + 1)
 
 
+@pytest.mark.parametrize(
+    ("row", "field", "detail"),
+    [({"text": None}, "text", "text is null"), ({"x": 1}, "text", "no field 'text'"), ({"a": {"x": 1}}, "a.b", "no field 'a.b'")],
+)
+def test_a_text_that_is_null_is_told_from_one_that_is_not_there(row: dict[str, Any], field: str, detail: str) -> None:
+    for found in (*jsonl(json.dumps(row).encode(), text_field=field), *(parquet(as_parquet([row])) if field == "text" else ())):
+        assert isinstance(found, Bad)
+        assert (found.reason, found.detail) == ("missing_text", detail)
+
+
 def test_the_key_is_the_id_field_or_else_the_hash_of_the_line() -> None:
     lines = [b'{"text":"a","id":"x"}', b'{"text":"b","id":7}', b'{"text":"c"}', b'{"text":"d","id":null}']
     found = [event.key for event in jsonl(b"\n".join(lines), id_field="id") if isinstance(event, Record)]
@@ -240,6 +250,10 @@ def test_a_file_that_is_no_document_says_why(data: bytes, reason: str) -> None:
     assert found.reason == reason
 
 
+def test_utf16_without_a_mark_is_text() -> None:
+    assert isinstance(one_file("A text of some length.\n".encode("utf-16-le")), Record)
+
+
 @pytest.mark.parametrize(
     ("patterns", "root"),
     [
@@ -261,6 +275,9 @@ def test_the_root_is_what_all_patterns_begin_with(patterns: tuple[str, ...], roo
         ({"format": "files", "id_field": "id"}, "id_field is for jsonl and parquet"),
         ({"format": "jsonl", "encoding": "latin-1"}, "encoding is for files"),
         ({"format": "jsonl", "extractor": "trafilatura"}, "extractor is for HTML"),
+        ({"format": "jsonl", "noai": "skip"}, "noai is for HTML"),
+        ({"format": "files", "truncated": "keep"}, "truncated is for warc and arc"),
+        ({"format": "warc", "noai": "drop"}, "noai"),
         ({"format": "files", "encoding": "klingon"}, "no charset that Python knows"),
         ({"format": "csv"}, "format"),
         ({"format": "jsonl", "name": "A b"}, "name"),

@@ -85,6 +85,47 @@ def test_zeros_behind_and_between_members_are_padding() -> None:
     assert Stream(io.BytesIO(gz([b"one"]) + b"\0" * 600 + gz([b"two"]) + b"\0" * 9)).read(100) == b"onetwo"
 
 
+def skippable(data: bytes, kind: int = 0) -> bytes:
+    return bytes([0x50 + kind]) + b"\x2a\x4d\x18" + len(data).to_bytes(4, "little") + data
+
+
+def test_skippable_frames_are_passed_over_wherever_they_are() -> None:
+    """At the head, between frames, large, of every number, and at the end; places of frames are those in the file."""
+    one, two = PACK["zstd"](b"one\n"), PACK["zstd"](b"two\n")
+    head = skippable(b"x" * 200_000, 0xD)
+    stream = Stream(io.BytesIO(head + one + skippable(b"") + skippable(b"seek table", 0xE) + two + skippable(b"end", 0xF)))
+    assert stream.read(4) == b"one\n"
+    assert stream.member == len(head) + len(one) + len(skippable(b"") + skippable(b"seek table"))
+    assert stream.read(100) == b"two\n"
+    assert Stream(io.BytesIO(skippable(b"alone"))).read(5) == b""
+    with pytest.raises(Damaged, match="truncated"):
+        Stream(io.BytesIO(skippable(b"cut off")[:-2])).read(1)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_dictionary_at_the_head_serves_every_frame(packed: bool) -> None:
+    """As the WARC convention for zstd has it, the dictionary compressed or not; damage costs its frame alone."""
+    texts = [b"WARC/1.0\r\nrecord %d of the caravan, which carries pages\r\n" % n * 3 for n in range(400)]
+    dictionary = zstandard.train_dictionary(2000, texts)
+    frames = [zstandard.ZstdCompressor(dict_data=dictionary).compress(text) for text in texts[:5]]
+    held = zstandard.ZstdCompressor().compress(dictionary.as_bytes()) if packed else dictionary.as_bytes()
+    assert Stream(io.BytesIO(skippable(held, 0xD) + b"".join(frames))).read(10_000) == b"".join(texts[:5])
+    frames[1] = frames[1][:-6] + b"\xff" * 6
+    stream = Stream(io.BytesIO(skippable(held, 0xD) + b"".join(frames)))
+    with pytest.raises(Damaged) as caught:
+        stream.read(10_000)
+    assert stream.next_member(caught.value.offset, bool)
+    assert stream.read(10_000) == b"".join(texts[2:5])
+
+
+def test_a_missing_or_broken_dictionary_is_damage() -> None:
+    texts = [b"record %d of the caravan, which carries pages\r\n" % n * 3 for n in range(400)]
+    frame = zstandard.ZstdCompressor(dict_data=zstandard.train_dictionary(2000, texts)).compress(texts[0])
+    for head in (b"", skippable(b"no dictionary", 0xD), skippable(module.ZSTD_MAGIC + b"\xff" * 20, 0xD)):
+        with pytest.raises(Damaged, match="damaged"):
+            Stream(io.BytesIO(head + frame)).read(1)
+
+
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 def test_a_file_that_breaks_off_is_truncated_never_short(kind: str) -> None:
     """The lines before the break are read; then it is an error, also when it is asked again."""

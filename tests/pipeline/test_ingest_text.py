@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from pipeline.ingest import language as module
 from pipeline.ingest.charset import declared_in_page, decode, python_name
 from pipeline.ingest.config import LID_176_FTZ_SHA256, Extractor, LanguageConfig
-from pipeline.ingest.html import html_to_text, looks_like_html, normal_text
+from pipeline.ingest.html import html_to_text, normal_text
 from pipeline.ingest.language import language_of, load_model, model_path
+from pipeline.ingest.legibility import implausible_fraction
 from pipeline.ingest.records import iso_utc
+from pipeline.ingest.sniff import looks_like_html
 from storage.errors import ConfigError
+from tests.pipeline.ingest_cases import WORDS
 
 RUSSIAN = "Караван несёт страницы от сырых данных к обученной модели, и каждая страница сохраняет своё имя. " * 6
 JAPANESE = "隊商は生のページを学習済みのモデルまで運び、どのページも道中でその名前を失うことはありません。" * 6
@@ -82,6 +85,68 @@ def test_utf8_with_a_few_bad_bytes_stays_utf8() -> None:
     assert decode(data) == f"{RUSSIAN}\ufffd{RUSSIAN}"
 
 
+@pytest.mark.parametrize("label", ["gbk", "gb2312", "big5", "euc-jp", "euc-kr", "shift_jis", "iso-8859-1", "windows-1256", "utf-16", "x"])
+@pytest.mark.parametrize("text", [GERMAN, RUSSIAN, JAPANESE, CHINESE, KOREAN, GREEK])
+def test_valid_utf8_is_utf8_whatever_is_declared(text: str, label: str) -> None:
+    page = html(text, f'<meta charset="{label}">')
+    assert decode(page.encode(), declared=label, is_html=True) == page
+
+
+@pytest.mark.parametrize("declared", ["utf-8", None, "iso-8859-1", "gbk"])
+@pytest.mark.parametrize("bad", [b"\xe9", b"\xff", b"\xe2\x80", b"\xc3"])
+def test_a_bad_byte_in_utf8_costs_itself_alone(bad: bytes, declared: str | None) -> None:
+    """An English page with five dashes and quotes and one bad byte is not re-decoded."""
+    head, tail = "It’s a long way — they said — and “nobody ", "cares." + WORDS * 3  # noqa: RUF001
+    assert decode(head.encode() + bad + tail.encode(), declared=declared) == f"{head}\ufffd{tail}"
+
+
+@pytest.mark.parametrize(("text", "encoding"), [row for row in LEGACY if row[1] not in ("iso-2022-jp", "iso-8859-1")])
+def test_the_bytes_decide_between_header_and_page(text: str, encoding: str) -> None:
+    """A wrong header beside a right meta tag, a right one beside a wrong one, and both wrong."""
+    others = ["iso-8859-1", "utf-8", "euc-kr" if encoding != "euc-kr" else "gbk"]
+    for wrong in others:
+        right_meta, wrong_meta = html(text, f'<meta charset="{encoding}">'), html(text, f'<meta charset="{wrong}">')
+        assert decode(right_meta.encode(encoding), declared=wrong, is_html=True) == right_meta
+        assert decode(wrong_meta.encode(encoding), declared=encoding, is_html=True) == wrong_meta
+        assert decode(wrong_meta.encode(encoding), declared=wrong, is_html=True) == wrong_meta
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("declared", [None, "utf-16", "utf-8", "iso-8859-1"])
+@pytest.mark.parametrize("text", [GERMAN, CHINESE])
+def test_utf16_without_a_mark_is_seen(text: str, encoding: str, declared: str | None) -> None:
+    assert decode(html(text).encode(encoding), declared=declared, is_html=True) == html(text)
+
+
+def test_a_false_byte_order_mark_is_not_believed() -> None:
+    assert decode(b"\xef\xbb\xbf" + html(RUSSIAN).encode("windows-1251"), is_html=True).endswith(html(RUSSIAN))
+
+
+def test_seven_bit_charsets_are_read_where_they_show_or_are_declared() -> None:
+    assert decode(KOREAN.encode("iso2022_kr")) == KOREAN
+    assert decode(CHINESE.encode("hz"), declared="hz-gb-2312") == CHINESE
+    assert decode(b"~{ is a smile") == "~{ is a smile"
+
+
+@given(st.text(st.characters(exclude_characters="\0\x1b\ufeff~", exclude_categories=("Cs",))), st.sampled_from(["gbk", "koi8-r", "hz"]))
+def test_utf8_survives_any_label(text: str, label: str) -> None:
+    assert decode(text.encode(), declared=label) == text
+
+
+def test_legible_text_is_more_plausible_than_the_same_bytes_in_another_charset() -> None:
+    for text, right, wrong in (
+        (RUSSIAN, "cp1251", "koi8-r"),
+        (RUSSIAN, "koi8-r", "cp1251"),
+        (RUSSIAN, "cp1251", "cp1252"),
+        (GERMAN, "cp1252", "gb18030"),
+        (GREEK, "cp1253", "cp1252"),
+        (JAPANESE, "cp932", "cp949"),
+    ):
+        data = text.encode(right)
+        assert implausible_fraction(data.decode(right)) < 0.03
+        assert implausible_fraction(data.decode(wrong, "replace")) > 0.1
+
+
 def test_undefined_bytes_of_windows_1252_are_controls_and_nothing_fails() -> None:
     assert decode(b"a\x81b\x93", declared="iso-8859-1") == "a\x81b\u201c"
 
@@ -144,7 +209,10 @@ def test_a_page_without_a_main_part_gives_its_whole_text() -> None:
 def test_what_looks_like_html() -> None:
     assert looks_like_html(b"  <!DOCTYPE html>\n")
     assert looks_like_html(b"<?xml?><HTML lang=x>")
+    assert looks_like_html("\ufeff<html>".encode("utf-16-le"))
+    assert looks_like_html(b"<!-- made by hand --> <title>x</title>")
     assert not looks_like_html(b"<svg>")
+    assert not looks_like_html(b"a text that says <p>")
 
 
 @pytest.mark.parametrize(
@@ -186,6 +254,20 @@ def test_the_normal_form_is_normal(text: str) -> None:
         (1709294400.9, "2024-03-01T12:00:00Z"),
         (datetime.datetime(2024, 3, 1, 12, tzinfo=datetime.UTC), "2024-03-01T12:00:00Z"),
         (datetime.date(2024, 3, 1), "2024-03-01T00:00:00Z"),
+        ("2024", "2024-01-01T00:00:00Z"),
+        ("2024-03", "2024-03-01T00:00:00Z"),
+        ("202403", "2024-03-01T00:00:00Z"),
+        ("20240301", "2024-03-01T00:00:00Z"),
+        ("202403011200", "2024-03-01T12:00:00Z"),
+        ("2024-03-01 12:00:00 UTC", "2024-03-01T12:00:00Z"),
+        ("2024-03-01t12:00z", "2024-03-01T12:00:00Z"),
+        ("2024-03-01 14:30:00 +0230", "2024-03-01T12:00:00Z"),
+        ("2024/3/1", "2024-03-01T00:00:00Z"),
+        ("Fri, 01 Mar 2024 12:00:00 GMT", "2024-03-01T12:00:00Z"),
+        ("1709294400", "2024-03-01T12:00:00Z"),
+        ("2024-02-30", None),
+        ("2024-03-01 12:00:00 Mars", None),
+        ("202413", None),
         ("2024-13-01T12:00:00Z", None),
         ("20241301120000", None),
         ("yesterday", None),

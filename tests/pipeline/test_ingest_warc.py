@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.ingest.arc import read_arc
-from pipeline.ingest.http import dechunked, parse_headers, unpacked
+from pipeline.ingest.codings import unpacked
+from pipeline.ingest.http import parse_headers
 from pipeline.ingest.records import Bad, BadRecord, Event, Record, Skip
 from pipeline.ingest.stream import Stream
 from pipeline.ingest.warc import read_warc
@@ -44,6 +45,20 @@ def short(event: Event) -> str:
         (warc(http(page(), None)), "<urn:uuid:1>"),
         (warc(http(b"\x89PNG", None)), "not_html"),
         (warc(http(b"{}", "application/json")), "not_html"),
+        (warc(http(page(), "text/html, text/html; charset=utf-8")), "<urn:uuid:1>"),
+        (warc(http(page(), "unknown/unknown")), "<urn:uuid:1>"),
+        (warc(http(page(), "application/octet-stream")), "<urn:uuid:1>"),
+        (warc(http(page(), "html")), "<urn:uuid:1>"),
+        (warc(http(page(), "text/html charset=utf-8")), "<urn:uuid:1>"),
+        (warc(http(b"plain", "unknown/unknown")), "not_html"),
+        (warc(http(b"%PDF-1.4 " + page())), "not_text"),
+        (warc(http(bytes(range(256)) * 10)), "not_text"),
+        (warc(http(page()), fields={"WARC-Identified-Payload-Type": "application/pdf"}), "not_html"),
+        (warc(http(page()), fields={"WARC-Identified-Payload-Type": "text/x-matlab"}), "<urn:uuid:1>"),
+        (warc(http(b"<rss></rss>"), fields={"WARC-Identified-Payload-Type": "application/rss+xml"}), "not_html"),
+        (warc(http(page(), None), fields={"WARC-Identified-Payload-Type": "text/html"}), "<urn:uuid:1>"),
+        (warc(b"HTTP/1.1 100 Continue\r\n\r\n" + http(page())), "<urn:uuid:1>"),
+        (warc(b"HTTP/1.1 200 Connection established\r\n\r\n" + http(page())), "<urn:uuid:1>"),
         (warc(http(page(), status=404)), "http_status"),
         (warc(http(page(), status=206)), "http_status"),
         (warc(http(b"  \n")), "empty"),
@@ -109,10 +124,10 @@ def test_a_body_that_unpacks_to_too_much_is_never_held() -> None:
     assert isinstance(found, Bad)
     assert found.reason == "too_large"
     with pytest.raises(BadRecord, match="too_large"):
-        unpacked(bomb, "gzip", 1000)
+        unpacked(bomb, ["gzip"], 1000)
 
 
-@given(body=st.binary(min_size=1, max_size=200), sizes=st.lists(st.integers(1, 50), min_size=1))
+@given(body=st.binary(min_size=1, max_size=200).map(lambda body: b"<" + body), sizes=st.lists(st.integers(1, 50), min_size=1))
 def test_chunked_bodies_are_put_together(body: bytes, sizes: list[int]) -> None:
     pieces, at = list[bytes](), 0
     for size in [*sizes, len(body)]:
@@ -120,16 +135,33 @@ def test_chunked_bodies_are_put_together(body: bytes, sizes: list[int]) -> None:
             pieces.append(body[at : at + size])
         at += size
     coded = b"".join(b"%x;ext=1\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
-    assert dechunked(coded + b"0\r\n\r\n") == body
-    assert dechunked(coded) == body  # it breaks off after the last piece
+    assert unpacked(coded + b"0\r\n\r\n", ["chunked"], LIMIT) == (body, True)
+    assert unpacked(coded, ["chunked"], LIMIT) == (body, False)  # it breaks off after the last piece
 
 
 def test_a_body_that_is_not_chunked_comes_back_as_it_is() -> None:
-    assert dechunked(page()) == page()
+    assert unpacked(page(), ["chunked"], LIMIT) == (page(), True)
 
 
 def test_headers_fold_and_the_first_of_a_name_counts() -> None:
+    assert parse_headers(b"X-Robots-Tag: a\r\nx-robots-tag: b\r\n") == {"x-robots-tag": "a, b"}
     assert parse_headers(b"A: 1\r\n b\r\na: 2\r\nno colon\r\nC:\xff\r\n") == {"a": "1 b", "c": "\ufffd"}
+
+
+def test_a_record_says_that_it_breaks_off() -> None:
+    """By WARC-Truncated or by its codings; a chunked page without its last chunk that ends as a page does is whole."""
+    chunked = {"Transfer-Encoding": "chunked"}
+    cut = b"%x\r\n" % len(page()) + page()[:-20]
+    whole = b"%x\r\n" % len(page()) + page() + b"\r\n"
+    for record, truncated in (
+        (warc(http(page())), False),
+        (warc(http(page()), fields={"WARC-Truncated": "length"}), True),
+        (warc(http(cut, headers=chunked)), True),
+        (warc(http(whole, headers=chunked)), False),
+    ):
+        (found,) = events(record)
+        assert isinstance(found, Record)
+        assert found.truncated == truncated
 
 
 RECORDS = [warc(http(page(f"page {n}")), str(n)) for n in range(4)]
