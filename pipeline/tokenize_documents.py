@@ -2,8 +2,9 @@
 
 A group is a partition: the documents of all sources in it, merged in id order, go to `train/<component>/part-%05d` and
 `held_out/<domain>/part-%05d` (format: storage/token_shards.py). Part after part, a component's shards are its stream in id order (RULE 23).
-`counts.json` holds token_size (bytes), vocab_size, bos_id (what begins a document), and under `train` by component and `held_out` by
-domain: tokens (BOS and EOS among them), documents, bytes (UTF-8, of the edited texts) and tokens_per_byte.
+`counts.json` holds token_size (bytes), vocab_size, bos_id (what begins a document), eos_id only where that ends it too, and under
+`train` by component and `held_out` by domain: tokens (BOS and EOS among them), documents, bytes (UTF-8, of the edited texts) and
+tokens_per_byte.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from pipeline.documents import Survivor, parts_of, sources_of, survivors
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.train_tokenizer import Loaded, load_tokenizer
 from storage.artifact import Manifest, canonical_json
+from storage.errors import ConfigError
 from storage.store import Store
 from storage.strict import Strict
 from storage.token_shards import ShardWriter, Tokens, open_shard, token_size_for
 
 NAME = "tokenize"
-VERSION = 1
+VERSION = 2
 
 SPLITS = ("train", "held_out")
 BATCH_CHARACTERS = 1 << 18  # encoded at once: enough for the tokenizer's threads, and some 25 MB of its working memory
@@ -44,7 +46,10 @@ def run(
     run_groups: RunGroups = map_groups,
     info: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Write the token shards. `inputs`: `documents.<source>`, `selection`, `tokenizer`. Raises IntegrityError."""
+    """Write the token shards. `inputs`: `documents.<source>`, `selection`, `tokenizer`.
+
+    Raises ConfigError when the tokenizer puts BOS or EOS inside a document, IntegrityError.
+    """
     parts = parts_of(next(iter(sources_of(inputs).values())))
     steps = [
         Step("shards", lambda _: range(parts), partial(_tokenize_part, store=store, inputs=dict(inputs))),
@@ -75,6 +80,7 @@ def _tokenize_part(part: int, output: Output, *, store: Store, inputs: Mapping[s
         for split in SPLITS:
             for batch in _batched(survivors(store, inputs, inputs["selection"], part, split)):
                 for row, tokens in zip(batch, encode(loaded, [row.text for row in batch]), strict=True):
+                    _check_ends(loaded, row, tokens)
                     stream, n_bytes = stream_of(row), len(row.text.encode())
                     if stream not in shards:
                         shard = open_shard(output.create, f"{stream}/part-{part:05d}", tokenizer=name, token_size=token_size)
@@ -84,6 +90,16 @@ def _tokenize_part(part: int, output: Output, *, store: Store, inputs: Mapping[s
     output.note = {stream: dict(count) for stream, count in counts.items()}
     for count in counts.values():
         output.counts.update(count)
+
+
+def _check_ends(loaded: Loaded, row: Survivor, tokens: Tokens) -> None:
+    """Raises ConfigError when BOS or EOS stands inside a document: it would be cut there in training."""
+    inside = tokens[1:-1]
+    if np.any((inside == loaded.bos_id) | (inside == loaded.eos_id)):
+        raise ConfigError(
+            f"tokenizer.given: it encodes text of document {row.id.hex()} ({row.source}) to its BOS or EOS, which would cut the document"
+            " there; name other tokens"
+        )
 
 
 def _batched(rows: Iterable[Survivor]) -> Iterator[list[Survivor]]:
@@ -112,6 +128,8 @@ def _write_counts(group: dict[str, dict[str, int]], output: Output, *, store: St
     loaded = load_tokenizer(store, tokenizer)
     size = token_size_for(loaded.vocab_size)
     counts: dict[str, Any] = {"format": 1, "token_size": size, "vocab_size": loaded.vocab_size, "bos_id": loaded.bos_id}
+    if loaded.eos_id == loaded.bos_id:  # who reads tokens must tell a document's begin from another's end
+        counts["eos_id"] = loaded.eos_id
     for split in SPLITS:
         rows = {stream.removeprefix(f"{split}/"): row for stream, row in group.items() if stream.startswith(f"{split}/")}
         counts[split] = {name: {**row, "tokens_per_byte": row["tokens"] / row["bytes"]} for name, row in rows.items()}

@@ -18,11 +18,12 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from storage.artifact import Attempt, FileEntry, Manifest, canonical_json, find, identity, read_verified
 from storage.checkpoints import load_into
@@ -56,7 +57,10 @@ def run(
     attempt, entries = Attempt(store, NAME, fingerprint), list[FileEntry]()
     special = json.loads(read_verified(store, inputs["tokenizer"], "special_tokens.json"))
     model = load_model(store, config.model, inputs["checkpoint"])
-    scores = held_out_scores(store, config, inputs["tokens"], model, bos_id=special["bos_id"], vocab_size=special["vocab_size"])
+    ends = special["eos_id"] == special["bos_id"]
+    scores = held_out_scores(
+        store, config, inputs["tokens"], model, bos_id=special["bos_id"], bos_is_eos=ends, vocab_size=special["vocab_size"]
+    )
     scores["tasks"] = task_scores(store, config, inputs, raw)
     with attempt.create("scores.json", entries) as file:
         file.write(canonical_json(scores))
@@ -78,7 +82,7 @@ def load_model(store: Store, config: ModelConfig, checkpoint: Manifest) -> Llama
 
 
 def held_out_scores(
-    store: Store, config: Config, tokens: Manifest, model: Llama, *, bos_id: int, vocab_size: int
+    store: Store, config: Config, tokens: Manifest, model: Llama, *, bos_id: int, vocab_size: int, bos_is_eos: bool = False
 ) -> dict[str, dict[str, Any]]:
     """Bits per byte of the model and of the unigram model by domain, and over all domains. Raises IntegrityError when nothing is held
     out."""
@@ -91,9 +95,9 @@ def held_out_scores(
         if n_bytes == 0:
             continue
         bits, unigram, n_targets = 0.0, 0.0, 0
-        for batch in _windows(stream, n_tokens, config.seq_len, config.batch_size, bos_id):
-            bits += nll_bits(model, batch, bos_id)
-            targets = batch[:, 1:][batch[:, 1:] != bos_id]
+        for batch in _windows(stream, n_tokens, config.seq_len, config.batch_size, bos_id, bos_is_eos):
+            bits += nll_bits(model, batch)
+            targets = batch.targets[batch.targets != NO_TARGET].numpy()
             unigram += float(unigram_bits[targets].sum())
             n_targets += int(targets.size)
         scores["bits_per_byte"][prefix] = bits / n_bytes
@@ -117,10 +121,18 @@ def _whole_documents(stream: TokenStream, max_tokens: int | None) -> tuple[int, 
     return n_tokens, n_bytes, n_documents
 
 
-def _windows(stream: TokenStream, n_tokens: int, seq_len: int, batch_size: int, bos_id: int) -> Iterator[npt.NDArray[np.int64]]:
-    """The first `n_tokens` as int64 [up to batch_size, seq_len + 1], each window beginning with the last token of the one before.
+class Windows(NamedTuple):
+    """Held-out tokens to predict: int64 tensors [b, seq_len]; `documents` numbers each input's document in its row."""
 
-    The last window is filled up with BOS, which is never a target.
+    inputs: Tensor
+    targets: Tensor
+    documents: Tensor
+
+
+def _windows(stream: TokenStream, n_tokens: int, seq_len: int, batch_size: int, bos_id: int, bos_is_eos: bool) -> Iterator[Windows]:
+    """The first `n_tokens`, up to `batch_size` windows at a time, each window beginning with the last token of the one before.
+
+    The last window is filled up with BOS, which is no target there.
     """
     step = seq_len * batch_size
     for start in range(0, max(n_tokens - 1, 0), step):
@@ -128,18 +140,21 @@ def _windows(stream: TokenStream, n_tokens: int, seq_len: int, batch_size: int, 
         n_rows = -(-(len(piece) - 1) // seq_len)
         padded = np.full(n_rows * seq_len + 1, bos_id, dtype=np.int64)
         padded[: len(piece)] = piece
-        yield np.stack([padded[row * seq_len : (row + 1) * seq_len + 1] for row in range(n_rows)])
+        rows = torch.from_numpy(np.stack([padded[row * seq_len : (row + 1) * seq_len + 1] for row in range(n_rows)]))
+        targets = next_tokens(rows, bos_id, bos_is_eos)
+        targets.view(-1)[len(piece) - 1 :] = NO_TARGET
+        yield Windows(rows[:, :-1], targets, document_numbers(rows, bos_id, bos_is_eos)[:, :-1])
 
 
 @torch.inference_mode()
-def nll_bits(model: Llama, tokens: npt.NDArray[np.int64], bos_id: int) -> float:
-    """Sum of -log2 p over the targets of windows [b, seq_len + 1]; a BOS is no target."""
-    windows = torch.from_numpy(tokens).to(model.norm.weight.device if model.norm is not None else "cpu")
-    inputs, targets = windows[:, :-1], next_tokens(windows, bos_id)
-    if not bool((targets != NO_TARGET).any()):
+def nll_bits(model: Llama, windows: Windows) -> float:
+    """Sum of -log2 p over the targets of windows."""
+    if not bool((windows.targets != NO_TARGET).any()):
         return 0.0
-    positions = torch.arange(inputs.shape[1], device=windows.device).expand_as(inputs)
-    logits = model(inputs, positions, document_numbers(inputs, bos_id))
+    device = model.norm.weight.device if model.norm is not None else torch.device("cpu")
+    inputs, targets, documents = (tensor.to(device) for tensor in windows)
+    positions = torch.arange(inputs.shape[1], device=device).expand_as(inputs)
+    logits = model(inputs, positions, documents)
     return float(summed_cross_entropy(logits, targets, None)) / math.log(2)
 
 

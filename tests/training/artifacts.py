@@ -39,11 +39,11 @@ def tokenizer_artifact(store: Store, vocab_size: int = 300) -> tuple[Manifest, T
     return attempt.publish({}, entries, counts={}, info={}), tokenizer
 
 
-def tokens_artifact(store: Store, tokenizer: Tokenizer) -> Manifest:
-    """Token shards: most documents train the component `general`, some are held out of the domain `general`."""
+def tokens_artifact(store: Store, tokenizer: Tokenizer, end: str = EOS) -> Manifest:
+    """Token shards: most documents train the component `general`, some are held out of the domain `general`. `end` ends each."""
     attempt, entries = Attempt(store, "tokenize", "k" * 32), list[FileEntry]()
     size = token_size_for(tokenizer.get_vocab_size())
-    eos = tokenizer.token_to_id(EOS)
+    eos = tokenizer.token_to_id(end)
     for stem, texts in (("train/general/part-00000", TEXTS[:30]), ("held_out/general/part-00000", TEXTS[30:])):
         with open_shard(lambda name: attempt.create(name, entries), stem, tokenizer="test", token_size=size) as shard:
             for document, text in sorted((hashlib.sha256(text.encode()).digest()[:16], text) for text in texts):

@@ -11,18 +11,22 @@ import torch
 
 from storage.store import Store
 from storage.token_shards import TokenStream
-from tests.training.artifacts import bos_id, checkpoint_artifact, tokenizer_artifact, tokens_artifact
+from tests.training.artifacts import BOS, EOS, bos_id, checkpoint_artifact, tokenizer_artifact, tokens_artifact
 from training.config import ModelConfig
 from training.evaluate import Config, held_out_scores, load_model, unigram_model
 
 MODEL = ModelConfig(n_layers=2, dim=32, ffn_dim=64, n_heads=2, n_kv_heads=1, vocab_size=304)
 
 
-def test_bits_per_byte_equal_a_plain_loop_over_documents(tmp_path: Path) -> None:
-    """With windows longer than the stream: the sum of -log2 softmax over each document alone, over its bytes."""
+@pytest.mark.parametrize("end", [EOS, BOS])
+def test_bits_per_byte_equal_a_plain_loop_over_documents(end: str, tmp_path: Path) -> None:
+    """With windows longer than the stream: the sum of -log2 softmax over each document alone, its end included, over its bytes.
+
+    Also where BOS ends documents too.
+    """
     store = Store(str(tmp_path / "store"))
     _, tokenizer = tokenizer_artifact(store)
-    tokens = tokens_artifact(store, tokenizer)
+    tokens = tokens_artifact(store, tokenizer, end)
     checkpoint, model = checkpoint_artifact(store, MODEL, tmp_path / "scratch")
     bos = bos_id(tokenizer)
     stream = TokenStream(store, tokens, "held_out/general")
@@ -36,25 +40,31 @@ def test_bits_per_byte_equal_a_plain_loop_over_documents(tmp_path: Path) -> None
         n_bytes += document.n_bytes
     config = Config(model=MODEL, seq_len=stream.n_tokens)
     loaded = load_model(store, MODEL, checkpoint)
-    scores = held_out_scores(store, config, tokens, loaded, bos_id=bos, vocab_size=tokenizer.get_vocab_size())
+    vocab_size = tokenizer.get_vocab_size()
+    scores = held_out_scores(store, config, tokens, loaded, bos_id=bos, bos_is_eos=end == BOS, vocab_size=vocab_size)
     assert scores["bits_per_byte"]["general"] == pytest.approx(bits / n_bytes, rel=1e-5)
     assert scores["bits_per_byte"]["all"] == scores["bits_per_byte"]["general"]
     assert scores["held_out"]["general"]["bytes"] == n_bytes
     assert scores["held_out"]["general"]["tokens"] == stream.n_tokens - 10  # ten documents, whose BOS is no target
 
 
-def test_windows_count_every_target_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [EOS, BOS])
+def test_windows_count_every_target_once(end: str, tmp_path: Path) -> None:
     """Short windows lose context, never tokens: the unigram score, which has no context, does not depend on the window."""
     store = Store(str(tmp_path / "store"))
     _, tokenizer = tokenizer_artifact(store)
-    tokens = tokens_artifact(store, tokenizer)
+    tokens = tokens_artifact(store, tokenizer, end)
     checkpoint, _ = checkpoint_artifact(store, MODEL, tmp_path / "scratch")
     loaded = load_model(store, MODEL, checkpoint)
     bos = bos_id(tokenizer)
     results = [
-        held_out_scores(store, Config(model=MODEL, seq_len=n, batch_size=b), tokens, loaded, bos_id=bos, vocab_size=304)
+        held_out_scores(
+            store, Config(model=MODEL, seq_len=n, batch_size=b), tokens, loaded, bos_id=bos, bos_is_eos=end == BOS, vocab_size=304
+        )
         for n, b in ((7, 3), (64, 2), (1000, 1))
     ]
+    stream = TokenStream(store, tokens, "held_out/general")
+    assert results[0]["held_out"]["general"]["tokens"] == stream.n_tokens - 10
     assert len({round(r["unigram_bits_per_byte"]["all"], 9) for r in results}) == 1
     assert len({r["held_out"]["general"]["tokens"] for r in results}) == 1
 
