@@ -92,4 +92,4 @@ def data_to_checkpoint(recipe: Recipe, do: Do) -> None:
 
     export = do(EXPORT, recipe.export, {"checkpoint": checkpoint, "tokenizer": tokenizer})
     judged = {"checkpoint": checkpoint, "export": export, "tasks": tasks, "tokens": tokens, "tokenizer": tokenizer}
-    do(EVALUATE, resolve_evaluation(recipe.evaluate, do.raw), judged)
+    do(EVALUATE, resolve_evaluation(recipe.evaluate, do.raw, recipe.export.max_seq_len), judged)

@@ -16,6 +16,7 @@ from pydantic import Field
 from flows.data_to_checkpoint import data_to_checkpoint
 from flows.driver import Plan, check_asked, open_plan, report_stands, resolved
 from flows.perform import Performer
+from flows.plain_output import never_fail_on_characters
 from flows.runs import Run, open_run
 from flows.show import stage_line, summary_markdown
 from flows.stages import dask_cluster, publish_markdown, run_task
@@ -67,6 +68,7 @@ def one_stage(
 
 def run_plan(plan: Plan, asked: Asked) -> Walk:
     """Run what is asked for, inside a flow. The run's file says how it went, also when it fails or is cancelled."""
+    never_fail_on_characters()  # a deployment's process was not begun by our command line
     looked = replace(plan, run=open_run(plan.store, plan.run.name))  # looking points a run at what is there; what failed must not be kept
     looked.run.check_not_running()
     check_asked(looked, asked)

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from flows.nursery import REQUEST, STATUS, WorkerTraceback
+from flows.plain_output import LOGS_IN_UTF8
 from flows.processes import exit_text, kill_all
 from storage.errors import RetryableError
 
@@ -116,7 +117,7 @@ class Nursery:
         with theirs, log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],
-                env={**os.environ, "PYTHONPATH": path, **environment},
+                env={**os.environ, **LOGS_IN_UTF8, "PYTHONPATH": path, **environment},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,

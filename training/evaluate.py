@@ -13,16 +13,18 @@ are cut in windows of seq_len as in training, so a document that crosses a windo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from storage.artifact import Attempt, FileEntry, Manifest, canonical_json, find, identity, read_verified
@@ -35,9 +37,10 @@ from training.config import EvaluateConfig, ModelConfig
 from training.export import download
 from training.loss import NO_TARGET, document_numbers, next_tokens, summed_cross_entropy
 from training.model import Llama
+from training.task_files import FOLDER, RowError, check_answer, check_choices
 
 NAME = "evaluate"
-VERSION = 1
+VERSION = 2
 READ_TOKENS = 1 << 20
 
 
@@ -171,7 +174,10 @@ def unigram_model(store: Store, tokens: Manifest, vocab_size: int, max_tokens: i
 
 
 def task_scores(store: Store, config: Config, inputs: Mapping[str, Manifest], raw: Store | None) -> dict[str, dict[str, float]]:
-    """Metrics by task, from lm-evaluation-harness on the export; offline. Raises ConfigError for a task that it cannot load."""
+    """Metrics by task, from lm-evaluation-harness on the export; offline.
+
+    Raises ConfigError for a task that it cannot load or ask, IntegrityError for a local file that is not the one the config names.
+    """
     import lm_eval  # imports transformers and datasets: seconds, and only here
     from lm_eval.tasks import TaskManager
 
@@ -181,14 +187,13 @@ def task_scores(store: Store, config: Config, inputs: Mapping[str, Manifest], ra
         names = sorted(path.stem for path in task_folder.glob("*.yaml"))
         for group in config.local_tasks:
             names += group.names
-            for path in group.sha256:
-                assert raw is not None, "local tasks need the raw store"
-                (task_folder / Path(path).name).write_bytes(raw.read(path))
+            _put_local_files(raw, group.sha256, task_folder / "local")
         _make_paths_absolute(task_folder)
         manager = TaskManager(include_path=str(task_folder), include_defaults=False)
         unknown = sorted(set(names) - set(manager.all_tasks))
         if unknown:
             raise ConfigError(f"evaluate.local_tasks: no task {', '.join(unknown)}; the files define {', '.join(manager.all_tasks)}")
+        _check_rows(manager, names, model_folder)
         results = lm_eval.simple_evaluate(
             model="hf",
             model_args={"pretrained": str(model_folder), "dtype": "float32"},
@@ -207,10 +212,56 @@ def task_scores(store: Store, config: Config, inputs: Mapping[str, Manifest], ra
         return {name: _numbers(results["results"][name], results["n-samples"][name]["effective"]) for name in names}
 
 
+def _put_local_files(raw: Store | None, sha256: Mapping[str, str], folder: Path) -> None:
+    """Copy local task files to their own places below `folder`: files of one name in two folders stay two."""
+    assert raw is not None, "local tasks need the raw store"
+    for path, expected in sha256.items():
+        data = raw.read(path)
+        if (actual := hashlib.sha256(data).hexdigest()) != expected:
+            raise IntegrityError(path, expected=f"sha256 {expected}", actual=f"sha256 {actual}")
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
 def _make_paths_absolute(folder: Path) -> None:
-    """Task files say `{folder}` where their data lie; the harness takes paths relative to its working directory."""
-    for path in folder.glob("*.yaml"):
-        path.write_text(path.read_text().replace("{folder}", str(folder)))
+    """Task files say `{folder}` for the folder they lie in; the harness takes paths relative to its working directory."""
+    for path in folder.rglob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(FOLDER, str(path.parent)), encoding="utf-8")
+
+
+def _check_rows(manager: Any, names: Sequence[str], model_folder: Path) -> None:
+    """Raises ConfigError, naming task and row, for what the harness would end in a traceback over; with the export's own tokens."""
+    tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
+    max_tokens = json.loads((model_folder / "config.json").read_text())["max_position_embeddings"]
+
+    def count_tokens(text: str) -> int:
+        return len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    for name in names:
+        number = 0
+        try:
+            for task in manager.load([name])["tasks"].values():
+                number = 0
+                for row in task.eval_docs:
+                    number += 1
+                    _check_row(task, row, count_tokens, max_tokens)
+                if not number:
+                    raise RowError("it has no rows")
+        except Exception as error:  # what a task's own functions, its data's parser and the harness raise
+            where = f"task {name}, row {number}" if number else f"task {name}"
+            why = str(error) if isinstance(error, RowError) else f"{type(error).__name__}: {error}"
+            raise ConfigError(f"evaluate: {where}: {why}") from error
+
+
+def _check_row(task: Any, row: Mapping[str, Any], count_tokens: Callable[[str], int], max_tokens: int) -> None:
+    task.doc_to_text(row)
+    target = task.doc_to_target(row)
+    if task.OUTPUT_TYPE == "multiple_choice" and not task.multiple_input:
+        check_choices(task.doc_to_choice(row), target, count_tokens, max_tokens)
+    elif task.OUTPUT_TYPE == "loglikelihood":
+        check_answer("the target", target, count_tokens, max_tokens)
 
 
 def _numbers(result: Mapping[str, Any], n_items: int) -> dict[str, float]:
