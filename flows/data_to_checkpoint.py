@@ -99,4 +99,5 @@ def data_to_checkpoint(recipe: Recipe, do: Do) -> None:
 
     export = do(EXPORT, recipe.export, {"checkpoint": checkpoint, "tokenizer": tokenizer})
     models = {"checkpoint": checkpoint, "export": export, "tokenizer": tokenizer}
-    do(EVALUATE, resolve_evaluation(recipe.evaluate, do.raw), {**models, "held_out": held_out, "tasks": tasks, "tokens": tokens})
+    evaluation = resolve_evaluation(recipe.evaluate, do.raw, recipe.export.max_seq_len)
+    do(EVALUATE, evaluation, {**models, "held_out": held_out, "tasks": tasks, "tokens": tokens})

@@ -3,8 +3,9 @@
 A group is a partition: the documents of all sources in it, merged in id order, go to `train/<component>/part-%05d`, or of the held-out
 documents those that `coverage` leaves to `held_out/<domain>/part-%05d` (format: storage/token_shards.py). Part after part, a component's
 shards are its stream in id order (RULE 23). Nothing about held-out documents is an input of training (RULE 21).
-`counts.json` holds token_size (bytes), vocab_size, bos_id (what begins a document), and under `train` by component, or under `held_out`
-by domain: tokens (BOS and EOS among them), documents, bytes (UTF-8, of the edited texts) and tokens_per_byte.
+`counts.json` holds token_size (bytes), vocab_size, bos_id (what begins a document), eos_id only where that ends it too, and under `train`
+by component, or under `held_out` by domain: tokens (BOS and EOS among them), documents, bytes (UTF-8, of the edited texts) and
+tokens_per_byte.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pipeline.documents import Survivor, batched, parts_of, sources_of, survivor
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.train_tokenizer import Loaded, load_tokenizer
 from storage.artifact import Manifest, canonical_json
+from storage.errors import ConfigError
 from storage.store import Store
 from storage.strict import Strict
 from storage.token_shards import ShardWriter, Tokens, open_shard, token_size_for
@@ -48,7 +50,10 @@ def run(
     run_groups: RunGroups = map_groups,
     info: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Write the shards to train on. `inputs`: `documents.<source>`, `selection`, `tokenizer`. Raises IntegrityError."""
+    """Write the shards to train on. `inputs`: `documents.<source>`, `selection`, `tokenizer`.
+
+    Raises ConfigError when the tokenizer puts BOS or EOS inside a document, IntegrityError.
+    """
     return _run("train", NAME, VERSION, store, config, inputs, run_groups, info)
 
 
@@ -60,7 +65,7 @@ def run_held_out(
     run_groups: RunGroups = map_groups,
     info: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Write the shards to evaluate on. `inputs`: as of `run`, and `coverage`. Raises IntegrityError."""
+    """Write the shards to evaluate on. `inputs`: as of `run`, and `coverage`. Raises as `run`."""
     return _run("held_out", HELD_OUT_NAME, HELD_OUT_VERSION, store, config, inputs, run_groups, info)
 
 
@@ -104,6 +109,7 @@ def _tokenize_part(part: int, output: Output, *, split: Split, store: Store, inp
         shards: dict[str, ShardWriter] = {}
         for batch in batched(_rows(split, store, inputs, part), BATCH_CHARACTERS):
             for row, tokens in zip(batch, encode(loaded, [row.text for row in batch]), strict=True):
+                _check_ends(loaded, row, tokens)
                 name, n_bytes = row.component or row.domain, len(row.text.encode())
                 if name not in shards:
                     shard = open_shard(output.create, f"{split}/{name}/part-{part:05d}", tokenizer=tokenizer, token_size=token_size)
@@ -113,6 +119,16 @@ def _tokenize_part(part: int, output: Output, *, split: Split, store: Store, inp
     output.note = {name: dict(count) for name, count in counts.items()}
     for count in counts.values():
         output.counts.update(count)
+
+
+def _check_ends(loaded: Loaded, row: Survivor, tokens: Tokens) -> None:
+    """Raises ConfigError when BOS or EOS stands inside a document: it would be cut there in training."""
+    inside = tokens[1:-1]
+    if np.any((inside == loaded.bos_id) | (inside == loaded.eos_id)):
+        raise ConfigError(
+            f"tokenizer.given: it encodes text of document {row.id.hex()} ({row.source}) to its BOS or EOS, which would cut the document"
+            " there; name other tokens"
+        )
 
 
 def _add_up(results: Results) -> list[dict[str, dict[str, int]]]:
@@ -128,6 +144,8 @@ def _write_counts(group: dict[str, dict[str, int]], output: Output, *, split: Sp
     loaded = load_tokenizer(store, tokenizer)
     size = token_size_for(loaded.vocab_size)
     rows = {name: {**row, "tokens_per_byte": row["tokens"] / row["bytes"]} for name, row in group.items()}
-    counts = {"format": 1, "token_size": size, "vocab_size": loaded.vocab_size, "bos_id": loaded.bos_id, split: rows}
+    counts: dict[str, Any] = {"format": 1, "token_size": size, "vocab_size": loaded.vocab_size, "bos_id": loaded.bos_id, split: rows}
+    if loaded.eos_id == loaded.bos_id:  # who reads tokens must tell a document's begin from another's end
+        counts["eos_id"] = loaded.eos_id
     with output.create("counts.json") as file:
         file.write(canonical_json(counts))

@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from pipeline.document_ends import load_for_documents, randomness_of, text_taken_for_an_end
 from pipeline.documents import keyed_fraction, parts_of, sources_of, survivors
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from storage.artifact import Manifest, canonical_json, read_verified
@@ -39,6 +40,16 @@ BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"  # Llama 3's
 PATTERNS = {
     "llama3": (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"),
     "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+}
+
+# How files begin that were compressed.
+COMPRESSIONS = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"PK\x03\x04": "zip",
+    b"\x04\x22\x4d\x18": "lz4",
 }
 
 
@@ -78,7 +89,7 @@ class Config(Strict):
 
 
 class Loaded(NamedTuple):
-    """A tokenizer ready to encode documents. Special tokens that a text spells out are encoded as plain text."""
+    """A tokenizer ready to encode documents. Special tokens, BOS and EOS that a text spells out are encoded as plain text."""
 
     tokenizer: Tokenizer
     bos_id: int
@@ -108,8 +119,8 @@ def run(
 def load_tokenizer(store: Store, manifest: Manifest) -> Loaded:
     """The tokenizer of an artifact of this stage, verified. Raises IntegrityError."""
     special = json.loads(read_verified(store, manifest, "special_tokens.json"))
-    tokenizer = Tokenizer.from_str(read_verified(store, manifest, "tokenizer.json").decode())
-    tokenizer.encode_special_tokens = True
+    ends = (special["bos_token"], special["eos_token"])
+    tokenizer = load_for_documents(read_verified(store, manifest, "tokenizer.json").decode(), ends)
     return Loaded(tokenizer, special["bos_id"], special["eos_id"], special["vocab_size"])
 
 
@@ -246,10 +257,22 @@ def read_given(raw: Store, given: Given) -> tuple[bytes, Tokenizer]:
         raise ConfigError(f"tokenizer.given.path: {given.path} is not under raw_root {raw.uri}") from error
     if (actual := hashlib.sha256(data).hexdigest()) != given.sha256:
         raise IntegrityError(given.path, expected=f"sha256 {given.sha256}", actual=f"sha256 {actual}")
+    if packed := next((name for magic, name in COMPRESSIONS.items() if data.startswith(magic)), None):
+        raise ConfigError(
+            f"tokenizer.given.path: {given.path} is compressed ({packed}): unpack it, and give path and sha256 of what comes out"
+        )
     if given.format == "tokenizer.json":
-        return data, _parse_tokenizer_json(data, given)
-    tokenizer = from_tiktoken(parse_tiktoken(data, given.path), PATTERNS[given.pattern], [given.bos_token, given.eos_token])
-    return tokenizer.to_str().encode(), tokenizer
+        tokenizer = _parse_tokenizer_json(data, given)
+    else:
+        ends = list(dict.fromkeys([given.bos_token, given.eos_token]))
+        tokenizer = from_tiktoken(parse_tiktoken(data, given.path), PATTERNS[given.pattern], ends)
+        data = tokenizer.to_str().encode()
+    if (text := text_taken_for_an_end(data.decode(), (given.bos_token, given.eos_token))) is not None:
+        raise ConfigError(
+            f"tokenizer.given: {given.path} encodes the plain text {text!r} to its {given.bos_token!r} or {given.eos_token!r}, which would"
+            " cut documents there; name other tokens"
+        )
+    return data, tokenizer
 
 
 def vocab_size_of(tokenizer: Tokenizer) -> int:
@@ -262,6 +285,10 @@ def _parse_tokenizer_json(data: bytes, given: Given) -> Tokenizer:
         tokenizer = Tokenizer.from_str(data.decode())
     except Exception as error:  # the binding raises plain Exception
         raise ConfigError(f"tokenizer.given.path: {given.path} is no tokenizer.json ({error})") from error
+    if setting := randomness_of(data.decode()):
+        raise ConfigError(
+            f"tokenizer.given.path: {given.path} encodes at random ({setting}): set it to null, or no two runs give the same tokens"
+        )
     if tokenizer.truncation is not None or tokenizer.padding is not None:
         raise ConfigError(f"tokenizer.given.path: {given.path} cuts or pads texts; set its truncation and padding to null")
     for field, token in (("bos_token", given.bos_token), ("eos_token", given.eos_token)):

@@ -21,6 +21,7 @@ from pathlib import Path
 import s3fs
 
 from scripts.setup import minio_path
+from storage.proxies import reach_loopback_directly
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 60.0
@@ -47,6 +48,7 @@ class Minio:
 
     def create_bucket(self, name: str) -> None:
         """Create the bucket `name` (at least 3 characters) unless it is there."""
+        reach_loopback_directly()
         fs = s3fs.S3FileSystem(
             key=self.access_key, secret=self.secret_key, endpoint_url=self.endpoint, use_listings_cache=False, skip_instance_cache=True
         )

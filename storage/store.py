@@ -11,22 +11,28 @@ import functools
 import glob
 import os
 import random
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
+from urllib.parse import urlsplit
 
 import fsspec
+from fsspec.utils import glob_translate
 
-from storage.errors import ConfigError, RetryableError
+from storage.errors import CaravanError, ConfigError, RetryableError
+from storage.proxies import reach_loopback_directly
 
 T = TypeVar("T")
 
 RETRIES = 4
 RETRY_BASE_S = 0.2
 UPLOAD_CHUNK_BYTES = 8 << 20
+MAX_KEYS_PER_DELETE = 1000  # S3's own bound on one request
+VERSION_QUERY = "?versionId="  # s3fs takes what follows it in a path for an object's version, and cuts it off
 FATAL_CODES = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "NoSuchBucket", "403", "401", "Forbidden"}
 
 
@@ -58,6 +64,8 @@ class Store:
         scheme = self.uri.partition("://")[0] if "://" in self.uri else "file"
         if scheme not in ("file", "s3"):
             raise ConfigError(f"store URI {self.uri!r}: the scheme is {scheme!r}, allowed are file and s3")
+        if scheme == "s3" and VERSION_QUERY in self.uri:
+            raise ConfigError(f"store URI {self.uri!r}: a prefix must not hold {VERSION_QUERY!r}")
 
     @property
     def is_local(self) -> bool:
@@ -160,11 +168,18 @@ class Store:
     def list_files(self, prefix: str) -> Iterator[FileInfo]:
         """Every file under the folder `prefix` ("" = the whole store), sorted by path."""
         root = self.full_path("")
-        found = self._try(lambda: self.fs.find(self.full_path(prefix), detail=True))
+        found = self._find(prefix)
         for full, info in sorted(found.items()):
             name = full[len(root) :].lstrip("/")
             if not os.path.basename(name).startswith(TEMPORARY_PREFIX):
                 yield FileInfo(name, int(info["size"]), _version_of(info))
+
+    def _find(self, folder: str, depth: int | None = None) -> dict[str, dict[str, Any]]:
+        """Entries of the files below a folder, by full path. Without `on_error` fsspec leaves out folders that it cannot list."""
+        walked = self.is_local or depth is not None  # else one flat listing of a bucket
+        options = {"on_error": _raise_unless_gone} if walked else {}
+        found: dict[str, dict[str, Any]] = self._try(lambda: self.fs.find(self.full_path(folder), maxdepth=depth, detail=True, **options))
+        return found
 
     def list_temporaries(self, prefix: str) -> Iterator[FileInfo]:
         """Files under the folder `prefix` that a process was writing, or left when it was killed; a bucket has none."""
@@ -183,12 +198,24 @@ class Store:
 
     def glob(self, pattern: str) -> list[FileInfo]:
         """Files that match `pattern` (`*`, `**`, `?`, `[…]`), sorted by path. A link to a file is a file; a link to a folder is not
-        followed."""
-        root = self.full_path("").rstrip("/")
-        found = self._try(lambda: self.fs.glob(f"{glob.escape(root)}/{pattern}", detail=True))
+        followed. Only the folder that the pattern names before its first such character is listed."""
+        root, parts = self.full_path("").rstrip("/"), pattern.strip("/").split("/")
+        n_plain = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+        folder, rest = "/".join(parts[:n_plain]), parts[n_plain:]
+        try:
+            if rest:
+                depth = None if any("**" in part for part in rest) else len(rest)
+                found = self._find(folder, depth)
+            else:
+                found = {self.full_path(folder): self._try(lambda: self.fs.info(self.full_path(folder)))}
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        matches = re.compile(glob_translate(pattern.strip("/"))).match
         files = []
         for full, info in found.items():
             name = full[len(root) :].lstrip("/")
+            if rest and not matches(name):
+                continue
             if info.get("islink") and os.path.isfile(full):
                 info = self.fs.info(os.path.realpath(full))
             if info["type"] == "file" and not os.path.basename(name).startswith(TEMPORARY_PREFIX):
@@ -203,17 +230,34 @@ class Store:
             return
 
     def remove_tree(self, prefix: str) -> None:
-        """Remove every file under the folder `prefix`."""
+        """Remove every file under the folder `prefix`, and no other, whatever characters it has."""
         try:
-            self._try(lambda: self.fs.rm(self.full_path(prefix), recursive=True))
+            if self.is_local:
+                self._try(lambda: self.fs.rm(self.full_path(prefix), recursive=True))
+            else:
+                self._remove_objects(sorted(self._find(prefix)))
         except FileNotFoundError:
             return
+
+    def _remove_objects(self, paths: list[str]) -> None:
+        """Remove objects by their exact keys; s3fs's own `rm` takes `?`, `*` and `[` in a path for a pattern."""
+        for start in range(0, len(paths), MAX_KEYS_PER_DELETE):
+            keys = [path.partition("/")[2] for path in paths[start : start + MAX_KEYS_PER_DELETE]]
+            self._try(lambda keys=keys: self._delete(keys))  # type: ignore[misc]  # a default of a lambda has no type
+
+    def _delete(self, keys: list[str]) -> None:
+        bucket = self.full_path("").partition("/")[0]
+        answer = self.fs.call_s3("delete_objects", Bucket=bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True})
+        if errors := answer.get("Errors"):
+            raise OSError(f"{errors[0].get('Code')}: {errors[0].get('Key')} was not removed")
 
     def _try(self, action: Callable[[], T]) -> T:
         """Run `action`, again with backoff while storage fails in a way that may pass."""
         for attempt in range(RETRIES + 1):
             try:
                 return action()
+            except CaravanError:
+                raise
             except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
                 if self.is_local and isinstance(error, NotADirectoryError) and not self.local_path("").is_dir():
                     raise ConfigError(f"store {self.uri}: it is not a folder") from error
@@ -261,9 +305,51 @@ def _version_of(info: dict[str, Any]) -> str:
     return str(info["ETag"]) if "ETag" in info else f"{info.get('mtime')!r} {info.get('created')!r} {info.get('ino')}"
 
 
+S3_VARIABLES = (
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_SESSION_TOKEN",
+)
+
+
 def _s3_environment() -> tuple[str | None, ...]:
-    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION")
-    return tuple(os.environ.get(name) for name in names)
+    return tuple(os.environ.get(name) for name in S3_VARIABLES)
+
+
+def _check_s3_environment(environment: tuple[str | None, ...]) -> None:
+    """Raises ConfigError for a variable that no request can be made with; it never repeats a value, which may be a secret."""
+    for name, value in zip(S3_VARIABLES, environment, strict=True):
+        if value and (held := _unsendable(value)):
+            raise ConfigError(f"{name} holds {held}: set it again without (copied from a file, it may have brought its line's end)")
+        if value and "ENDPOINT" in name and (wrong := _wrong_endpoint(value)):
+            raise ConfigError(f"{name} {wrong}; it has to be like http://127.0.0.1:9000 or https://s3.example.org")
+
+
+def _unsendable(value: str) -> str | None:
+    """What no header of a request can hold, if `value` holds it."""
+    if set(value) & set("\r\n"):
+        return "a line feed"
+    if any(character.isspace() for character in value):
+        return "white space"
+    return None if value.isascii() and value.isprintable() else "a character that is not printable ASCII"
+
+
+def _wrong_endpoint(url: str) -> str | None:
+    """What is wrong with an endpoint's URL, or None."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is no URL: its host or its port cannot be read"
+    if parts.scheme not in ("http", "https"):
+        return "does not begin with http:// or https://"
+    if "@" in parts.netloc:
+        return "holds credentials: give them in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    return None if host else "names no host"
 
 
 @functools.cache
@@ -271,6 +357,8 @@ def _file_system(local: bool, pid: int, environment: tuple[str | None, ...]) -> 
     """One file system per process and environment: s3fs must not cross a fork, and listings must be fresh."""
     if local:
         return fsspec.filesystem("file", auto_mkdir=True)
+    _check_s3_environment(environment)
+    reach_loopback_directly()
     client: dict[str, Any] = {"region_name": environment[4] or environment[5] or "us-east-1"}
     if endpoint := environment[0] or environment[1]:
         client["endpoint_url"] = endpoint
@@ -283,6 +371,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while seen is not None:
         yield seen
         seen = seen.__cause__ or seen.__context__
+
+
+def _raise_unless_gone(error: Exception) -> None:
+    """What to do about a folder that cannot be listed: one that is not there has no files."""
+    if not isinstance(error, FileNotFoundError) or _refusal(error):
+        raise error
 
 
 def _is_precondition_failed(error: BaseException) -> bool:

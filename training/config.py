@@ -186,7 +186,9 @@ class ExportConfig(Strict):
 class LocalTasks(Strict):
     """lm-evaluation-harness tasks of the user's own: YAML files and the data they name, under raw_root."""
 
-    path: str = Field(description="glob relative to raw_root; every file it matches is put in one folder")
+    path: str = Field(
+        description="glob relative to raw_root; files keep their places below it, and {folder} in a task file is that file's own folder"
+    )
     names: tuple[str, ...] = Field(min_length=1, description="names of the tasks to run")
     sha256: dict[str, str] = Field({}, description="sha256 (hex) of each file by path; filled in from raw_root, not written in a recipe")
 

@@ -29,7 +29,7 @@ POLL_S = 0.1
 class Batch:
     """One rank's part of a step: `samples` int64 [n], `tokens` int64 [n, seq_len + 1]; row i is sample `samples[i]`.
 
-    Inputs are `tokens[:, :-1]`, targets `tokens[:, 1:]`; a target that is a BOS lies on the other side of a document's end (RULE 28).
+    Inputs are `tokens[:, :-1]`, targets `tokens[:, 1:]`; a target that begins a document lies on the other side of another's end (RULE 28).
     """
 
     step: int

@@ -15,16 +15,19 @@ Memory: the model, one batch of windows, and one task of the harness.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from tokenizers import Tokenizer
+from torch import Tensor
 
 from storage.artifact import Attempt, FileEntry, Manifest, canonical_json, find, identity, read_verified
 from storage.checkpoints import load_into
@@ -36,6 +39,7 @@ from training.config import EvaluateConfig, ModelConfig
 from training.export import download
 from training.loss import NO_TARGET, document_numbers, next_tokens, summed_cross_entropy
 from training.model import Llama
+from training.task_files import FOLDER, RowError, check_answer, check_choices
 
 NAME = "evaluate"
 VERSION = 2
@@ -69,8 +73,11 @@ def run(
     attempt, entries = Attempt(store, NAME, fingerprint), list[FileEntry]()
     special = json.loads(read_verified(store, inputs["tokenizer"], "special_tokens.json"))
     model = load_model(store, config.model, inputs["checkpoint"])
+    ends = special["eos_id"] == special["bos_id"]
     unigram_bits = unigram_model(store, inputs["tokens"], special["vocab_size"], config.max_unigram_tokens)
-    scores = held_out_scores(store, config, inputs["held_out"], model, unigram_bits, bos_id=special["bos_id"], report=report)
+    scores = held_out_scores(
+        store, config, inputs["held_out"], model, unigram_bits, bos_id=special["bos_id"], bos_is_eos=ends, report=report
+    )
     n_tokens = sum(row["tokens"] + row["documents"] for row in scores["held_out"].values())  # a BOS is no target
     del model  # the harness loads the export
     scores["tasks"] = task_scores(store, config, inputs, raw, lambda beside: report(n_tokens, n_tokens, beside))
@@ -111,6 +118,7 @@ def held_out_scores(
     unigram_bits: npt.NDArray[np.float64],
     *,
     bos_id: int,
+    bos_is_eos: bool = False,
     report: Report = no_report,
 ) -> dict[str, dict[str, Any]]:
     """Bits per byte of the model and of the unigram model (bits by token id) by domain, and over all domains.
@@ -123,13 +131,13 @@ def held_out_scores(
     total = sum(one.n_tokens for one in judged)
     for domain, stream, n_tokens, n_bytes, n_documents in judged:
         bits, unigram, n_targets = 0.0, 0.0, 0
-        for batch in _windows(stream, n_tokens, config.seq_len, config.batch_size, bos_id):
+        for batch in _windows(stream, n_tokens, config.seq_len, config.batch_size, bos_id, bos_is_eos):
             report(done, total, f"held-out {domain}")
-            bits += nll_bits(model, batch, bos_id)
-            targets = batch[:, 1:][batch[:, 1:] != bos_id]
+            bits += nll_bits(model, batch)
+            targets = batch.targets[batch.targets != NO_TARGET].numpy()
             unigram += float(unigram_bits[targets].sum())
             n_targets += int(targets.size)
-            done = min(done + batch.shape[0] * config.seq_len, total)
+            done = min(done + batch.inputs.numel(), total)
         scores["bits_per_byte"][domain] = bits / n_bytes
         scores["unigram_bits_per_byte"][domain] = unigram / n_bytes
         scores["held_out"][domain] = {"tokens": n_targets, "bytes": n_bytes, "documents": n_documents}
@@ -151,10 +159,18 @@ def judged_on(store: Store, held_out: Manifest, domain: str, max_tokens: int | N
     return Judged(domain, stream, n_tokens, n_bytes, n_documents)
 
 
-def _windows(stream: TokenStream, n_tokens: int, seq_len: int, batch_size: int, bos_id: int) -> Iterator[npt.NDArray[np.int64]]:
-    """The first `n_tokens` as int64 [up to batch_size, seq_len + 1], each window beginning with the last token of the one before.
+class Windows(NamedTuple):
+    """Held-out tokens to predict: int64 tensors [b, seq_len]; `documents` numbers each input's document in its row."""
 
-    The last window is filled up with BOS, which is never a target.
+    inputs: Tensor
+    targets: Tensor
+    documents: Tensor
+
+
+def _windows(stream: TokenStream, n_tokens: int, seq_len: int, batch_size: int, bos_id: int, bos_is_eos: bool) -> Iterator[Windows]:
+    """The first `n_tokens`, up to `batch_size` windows at a time, each window beginning with the last token of the one before.
+
+    The last window is filled up with BOS, which is no target there.
     """
     step = seq_len * batch_size
     for start in range(0, max(n_tokens - 1, 0), step):
@@ -162,18 +178,21 @@ def _windows(stream: TokenStream, n_tokens: int, seq_len: int, batch_size: int, 
         n_rows = -(-(len(piece) - 1) // seq_len)
         padded = np.full(n_rows * seq_len + 1, bos_id, dtype=np.int64)
         padded[: len(piece)] = piece
-        yield np.stack([padded[row * seq_len : (row + 1) * seq_len + 1] for row in range(n_rows)])
+        rows = torch.from_numpy(np.stack([padded[row * seq_len : (row + 1) * seq_len + 1] for row in range(n_rows)]))
+        targets = next_tokens(rows, bos_id, bos_is_eos)
+        targets.view(-1)[len(piece) - 1 :] = NO_TARGET
+        yield Windows(rows[:, :-1], targets, document_numbers(rows, bos_id, bos_is_eos)[:, :-1])
 
 
 @torch.inference_mode()
-def nll_bits(model: Llama, tokens: npt.NDArray[np.int64], bos_id: int) -> float:
-    """Sum of -log2 p over the targets of windows [b, seq_len + 1]; a BOS is no target."""
-    windows = torch.from_numpy(tokens).to(model.norm.weight.device if model.norm is not None else "cpu")
-    inputs, targets = windows[:, :-1], next_tokens(windows, bos_id)
-    if not bool((targets != NO_TARGET).any()):
+def nll_bits(model: Llama, windows: Windows) -> float:
+    """Sum of -log2 p over the targets of windows."""
+    if not bool((windows.targets != NO_TARGET).any()):
         return 0.0
-    positions = torch.arange(inputs.shape[1], device=windows.device).expand_as(inputs)
-    logits = model(inputs, positions, document_numbers(inputs, bos_id))
+    device = model.norm.weight.device if model.norm is not None else torch.device("cpu")
+    inputs, targets, documents = (tensor.to(device) for tensor in windows)
+    positions = torch.arange(inputs.shape[1], device=device).expand_as(inputs)
+    logits = model(inputs, positions, documents)
     return float(summed_cross_entropy(logits, targets, None)) / math.log(2)
 
 
@@ -194,7 +213,7 @@ def task_scores(
 ) -> dict[str, dict[str, float]]:
     """Metrics by task, from lm-evaluation-harness on the export, a task after the other; offline. `report` is told at which it is.
 
-    Raises ConfigError for a task that it cannot load.
+    Raises ConfigError for a task that it cannot load or ask, IntegrityError for a local file that is not the one the config names.
     """
     import lm_eval  # imports transformers and datasets: seconds, and only here
     from lm_eval.models.huggingface import HFLM
@@ -206,14 +225,13 @@ def task_scores(
         names = sorted(path.stem for path in task_folder.glob("*.yaml"))
         for group in config.local_tasks:
             names += group.names
-            for path in group.sha256:
-                assert raw is not None, "local tasks need the raw store"
-                (task_folder / Path(path).name).write_bytes(raw.read(path))
+            _put_local_files(raw, group.sha256, task_folder / "local")
         _make_paths_absolute(task_folder)
         manager = TaskManager(include_path=str(task_folder), include_defaults=False)
         unknown = sorted(set(names) - set(manager.all_tasks))
         if unknown:
             raise ConfigError(f"evaluate.local_tasks: no task {', '.join(unknown)}; the files define {', '.join(manager.all_tasks)}")
+        _check_rows(manager, names, model_folder)
         model = HFLM(pretrained=str(model_folder), dtype="float32", batch_size=config.batch_size, device=str(device_here()))
         scores = {}
         for number, name in enumerate(names, start=1):
@@ -234,10 +252,56 @@ def task_scores(
         return scores
 
 
+def _put_local_files(raw: Store | None, sha256: Mapping[str, str], folder: Path) -> None:
+    """Copy local task files to their own places below `folder`: files of one name in two folders stay two."""
+    assert raw is not None, "local tasks need the raw store"
+    for path, expected in sha256.items():
+        data = raw.read(path)
+        if (actual := hashlib.sha256(data).hexdigest()) != expected:
+            raise IntegrityError(path, expected=f"sha256 {expected}", actual=f"sha256 {actual}")
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
 def _make_paths_absolute(folder: Path) -> None:
-    """Task files say `{folder}` where their data lie; the harness takes paths relative to its working directory."""
-    for path in folder.glob("*.yaml"):
-        path.write_text(path.read_text().replace("{folder}", str(folder)))
+    """Task files say `{folder}` for the folder they lie in; the harness takes paths relative to its working directory."""
+    for path in folder.rglob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(FOLDER, str(path.parent)), encoding="utf-8")
+
+
+def _check_rows(manager: Any, names: Sequence[str], model_folder: Path) -> None:
+    """Raises ConfigError, naming task and row, for what the harness would end in a traceback over; with the export's own tokens."""
+    tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
+    max_tokens = json.loads((model_folder / "config.json").read_text())["max_position_embeddings"]
+
+    def count_tokens(text: str) -> int:
+        return len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    for name in names:
+        number = 0
+        try:
+            for task in manager.load([name])["tasks"].values():
+                number = 0
+                for row in task.eval_docs:
+                    number += 1
+                    _check_row(task, row, count_tokens, max_tokens)
+                if not number:
+                    raise RowError("it has no rows")
+        except Exception as error:  # what a task's own functions, its data's parser and the harness raise
+            where = f"task {name}, row {number}" if number else f"task {name}"
+            why = str(error) if isinstance(error, RowError) else f"{type(error).__name__}: {error}"
+            raise ConfigError(f"evaluate: {where}: {why}") from error
+
+
+def _check_row(task: Any, row: Mapping[str, Any], count_tokens: Callable[[str], int], max_tokens: int) -> None:
+    task.doc_to_text(row)
+    target = task.doc_to_target(row)
+    if task.OUTPUT_TYPE == "multiple_choice" and not task.multiple_input:
+        check_choices(task.doc_to_choice(row), target, count_tokens, max_tokens)
+    elif task.OUTPUT_TYPE == "loglikelihood":
+        check_answer("the target", target, count_tokens, max_tokens)
 
 
 def _numbers(result: Mapping[str, Any], n_items: int) -> dict[str, float]:

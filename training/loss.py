@@ -16,15 +16,34 @@ from torch import Tensor
 NO_TARGET = -100
 
 
-def document_numbers(tokens: Tensor, bos_id: int) -> Tensor:
-    """Number of each token's document, counted in its row: tokens [b, s] → int64 [b, s]. A BOS begins one; a row may begin inside one."""
-    return (tokens == bos_id).cumsum(dim=1)
+def document_starts(tokens: Tensor, bos_id: int, bos_is_eos: bool = False) -> Tensor:
+    """Whether each token begins a document: tokens [b, s] → bool [b, s].
+
+    Where one token both begins and ends documents, and so stands in no document's text, its place in a run of itself tells them apart:
+    after text come EOS, BOS, EOS (a document without tokens), BOS, …; at a row's start, which may lie anywhere, the last before text is a
+    BOS. A row of that token alone, which tells nothing, is taken to begin with a BOS.
+    """
+    is_mark = tokens == bos_id
+    if not bos_is_eos:
+        return is_mark
+    places = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    text_before = places.masked_fill(is_mark, -1).cummax(dim=1).values
+    text_after = places.masked_fill(is_mark, tokens.shape[1]).flip(1).cummin(dim=1).values.flip(1)
+    after_text = (places - text_before) % 2 == 0
+    before_text = (text_after - places) % 2 == 1
+    alone = places % 2 == 0
+    at_row_start = torch.where(text_after < tokens.shape[1], before_text, alone)
+    return is_mark & torch.where(text_before >= 0, after_text, at_row_start)
 
 
-def next_tokens(tokens: Tensor, bos_id: int) -> Tensor:
-    """Targets of samples: tokens [b, s + 1] → [b, s], `NO_TARGET` where the next token is a BOS, which begins another document."""
-    targets = tokens[:, 1:]
-    return targets.masked_fill(targets == bos_id, NO_TARGET)
+def document_numbers(tokens: Tensor, bos_id: int, bos_is_eos: bool = False) -> Tensor:
+    """Number of each token's document, counted in its row: tokens [b, s] → int64 [b, s]. A row may begin inside a document."""
+    return document_starts(tokens, bos_id, bos_is_eos).cumsum(dim=1)
+
+
+def next_tokens(tokens: Tensor, bos_id: int, bos_is_eos: bool = False) -> Tensor:
+    """Targets of samples: tokens [b, s + 1] → [b, s], `NO_TARGET` where the next token begins another document."""
+    return tokens[:, 1:].masked_fill(document_starts(tokens, bos_id, bos_is_eos)[:, 1:], NO_TARGET)
 
 
 class TargetLoss:

@@ -28,23 +28,33 @@ class LocalBatch(NamedTuple):
     documents: Tensor
 
 
-def local_batch(tokens: Tensor, bos_id: int, meshes: Meshes) -> LocalBatch:
+def local_batch(tokens: Tensor, bos_id: int, meshes: Meshes, bos_is_eos: bool = False) -> LocalBatch:
     """This rank's part of samples [n, seq_len + 1]. Documents are numbered in the whole sequence, before it is cut."""
     n, seq_len = tokens.shape[0], tokens.shape[1] - 1
     held = local_positions(seq_len, meshes.dims.cp, meshes.coordinates.cp).to(tokens.device)
-    documents = document_numbers(tokens, bos_id)
-    return LocalBatch(tokens[:, held], next_tokens(tokens, bos_id)[:, held], held.expand(n, -1), documents[:, held])
+    documents, targets = document_numbers(tokens, bos_id, bos_is_eos), next_tokens(tokens, bos_id, bos_is_eos)
+    return LocalBatch(tokens[:, held], targets[:, held], held.expand(n, -1), documents[:, held])
 
 
 class ForwardBackward:
     """Accumulates the gradient of the global batch's loss in the model parts; called once a step.
 
-    `bos_id` begins documents. `micro_batch_size` is in sequences. Sequence length and batch size may change from step to step.
+    `bos_id` begins documents, and ends them too where `bos_is_eos`. `micro_batch_size` is in sequences. Sequence length and batch size
+    may change from step to step.
     """
 
-    def __init__(self, model_parts: Sequence[Llama], meshes: Meshes, *, bos_id: int, micro_batch_size: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        model_parts: Sequence[Llama],
+        meshes: Meshes,
+        *,
+        bos_id: int,
+        micro_batch_size: int,
+        device: torch.device,
+        bos_is_eos: bool = False,
+    ) -> None:
         self.model_parts, self.meshes, self.device = model_parts, meshes, device
-        self.bos_id, self.micro_batch_size = bos_id, micro_batch_size
+        self.bos_id, self.bos_is_eos, self.micro_batch_size = bos_id, bos_is_eos, micro_batch_size
         self.loss = TargetLoss(meshes.tp_group)
         self._pipeline: tuple[tuple[int, int], Pipeline] | None = None
 
@@ -54,7 +64,7 @@ class ForwardBackward:
         Parts of ranks that differ in dp, cp or pp add up to the loss of the global batch.
         """
         on_device = torch.from_numpy(tokens).to(self.device)
-        batch = local_batch(on_device, self.bos_id, self.meshes)
+        batch = local_batch(on_device, self.bos_id, self.meshes, self.bos_is_eos)
         self.loss.n_targets = self.global_targets(on_device)
         n_micro_batches, rest = divmod(len(tokens), self.micro_batch_size)
         assert rest == 0, f"{len(tokens)} sequences in micro-batches of {self.micro_batch_size}"
@@ -65,7 +75,7 @@ class ForwardBackward:
 
     def global_targets(self, tokens: Tensor) -> int:
         """Targets of the global batch: the sum over data-parallel ranks of those in their samples [n, seq_len + 1]."""
-        count = (next_tokens(tokens, self.bos_id) != NO_TARGET).sum()
+        count = (next_tokens(tokens, self.bos_id, self.bos_is_eos) != NO_TARGET).sum()
         if self.meshes.dp_group is not None:
             dist.all_reduce(count, group=self.meshes.dp_group)
         return int(count)

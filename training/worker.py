@@ -122,7 +122,8 @@ def run_stage(spec: TrainSpec, store: Store, stop: Event, lease: Any) -> dict[st
     parent = None if spec.parent is None else required(store, spec.parent)
     order = order_of(read_plan(store, plan))
     check_plan(spec, order)
-    trainer = build_trainer(spec, store, order, bos_id=read_bos(store, tokens), parent=parent, lease=lease)
+    bos_id, bos_is_eos = read_bos(store, tokens)
+    trainer = build_trainer(spec, store, order, bos_id=bos_id, bos_is_eos=bos_is_eos, parent=parent, lease=lease)
     first_step = start(trainer, store, parent)
     if first_step < spec.first_step:
         raise ConfigError(f"this mesh serves steps from {spec.first_step:,} on, and the newest checkpoint is of step {first_step:,}")
@@ -147,9 +148,10 @@ def required(store: Store, reference: ArtifactRef) -> Manifest:
     return manifest
 
 
-def read_bos(store: Store, tokens: Manifest) -> int:
-    """The id of the token that begins each document."""
-    return int(json.loads(read_verified(store, tokens, "counts.json"))["bos_id"])
+def read_bos(store: Store, tokens: Manifest) -> tuple[int, bool]:
+    """The id of the token that begins each document, and whether it ends them too."""
+    counts = json.loads(read_verified(store, tokens, "counts.json"))
+    return int(counts["bos_id"]), counts.get("eos_id") == counts["bos_id"]
 
 
 def check_plan(spec: TrainSpec, order: Order) -> None:
@@ -159,20 +161,23 @@ def check_plan(spec: TrainSpec, order: Order) -> None:
         raise ConfigError(f"plan {spec.plan.fingerprint} is for {order.stage} with {order.phases}, the spec for {spec.stage} with {phases}")
 
 
-def build_trainer(spec: TrainSpec, store: Store, order: Order, *, bos_id: int, parent: Manifest | None, lease: Any) -> Trainer:
+def build_trainer(
+    spec: TrainSpec, store: Store, order: Order, *, bos_id: int, parent: Manifest | None, lease: Any, bos_is_eos: bool = False
+) -> Trainer:
     """This rank's model parts, optimizer and checkpointer, with initial weights."""
     execution = spec.execution
     device = torch.device(execution.device, torch.cuda.current_device()) if execution.device == "cuda" else torch.device("cpu")
     meshes = build_meshes(execution.parallel, execution.device)
     dtype: torch.dtype = getattr(torch, spec.training.dtype)
     parts = build_model_parts(spec.model, meshes, dtype=dtype, device=device, seed=spec.training.seed)
+    size = execution.micro_batch_size
     return Trainer(
         spec=spec,
         order=order,
         meshes=meshes,
         model_parts=parts,
         optimizer=build_optimizer(parts, spec.training.optimizer),
-        forward_backward=ForwardBackward(parts, meshes, bos_id=bos_id, micro_batch_size=execution.micro_batch_size, device=device),
+        forward_backward=ForwardBackward(parts, meshes, bos_id=bos_id, bos_is_eos=bos_is_eos, micro_batch_size=size, device=device),
         checkpointer=Checkpointer(
             store=store,
             stage=spec.stage,

@@ -9,11 +9,23 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-app = typer.Typer(
+from flows.running.plain_output import never_fail_on_characters
+
+
+class App(typer.Typer):
+    """The command line; its output fails on no character."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Run what the command line asks."""
+        never_fail_on_characters()
+        return super().__call__(*arguments, **named)
+
+
+app = App(
     name="caravan",
     no_args_is_help=True,
     add_completion=False,

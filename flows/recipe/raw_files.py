@@ -14,6 +14,7 @@ from pipeline.train_tokenizer import Given, read_given, vocab_size_of
 from storage.errors import ConfigError
 from storage.store import FileInfo, Store
 from training.config import EvaluateConfig, ModelConfig
+from training.task_files import check_task_files
 
 
 def matching(raw: Store, pattern: str) -> list[tuple[str, str]]:
@@ -31,15 +32,27 @@ def resolve_quality(config: QualityConfig, raw: Store) -> QualityConfig:
     return resolve_files(config, functools.partial(matching, raw))
 
 
-def resolve_evaluation(config: EvaluateConfig, raw: Store) -> EvaluateConfig:
-    """The config with the sha256 of its local task files. Raises ConfigError when a pattern matches none."""
+def resolve_evaluation(config: EvaluateConfig, raw: Store, max_tokens: int) -> EvaluateConfig:
+    """The config with the sha256 of its local task files, which are looked at. `max_tokens`: the longest text that the export takes.
+
+    Raises ConfigError when a pattern matches none, or a task cannot be asked.
+    """
     tasks = []
     for number, local in enumerate(config.local_tasks):
         found = dict(sorted(matching(raw, local.path)))
         if not found:
             raise ConfigError(f"evaluate.local_tasks[{number}].path: {local.path!r} matches no file of {raw.uri}")
+        _check_tasks(raw, tuple(found.items()), local.names, max_tokens, number)
         tasks.append(local.model_copy(update={"sha256": found}))
     return config.model_copy(update={"local_tasks": tuple(tasks)})
+
+
+@functools.lru_cache(64)
+def _check_tasks(raw: Store, files: tuple[tuple[str, str], ...], names: tuple[str, ...], max_tokens: int, number: int) -> None:
+    try:
+        check_task_files(raw.read, [path for path, _ in files], names, max_tokens)
+    except ConfigError as error:
+        raise ConfigError(f"evaluate.local_tasks[{number}]: {error}") from error
 
 
 def check_given_tokenizer(given: Given | None, model: ModelConfig, raw: Store) -> None:

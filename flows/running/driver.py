@@ -14,6 +14,7 @@ from flows.recipe.execution import Execution, load_execution
 from flows.recipe.loading import load_recipe
 from flows.recipe.recipe import Recipe
 from storage.errors import ConfigError
+from storage.proxies import reach_loopback_directly
 from storage.store import Store
 
 # FACTS.md: the default start-up limit fails on a loaded machine; without analytics there is loopback traffic only.
@@ -80,7 +81,8 @@ def use_credentials(block: str | None, work_dir: str) -> None:
 
 
 def set_up_prefect() -> None:
-    """Set Prefect's variables where they are not set, before it is imported."""
+    """Set Prefect's variables where they are not set, before it is imported; its server on this machine is reached without a proxy."""
+    reach_loopback_directly()
     os.environ.update({key: os.environ.get(key, value) for key, value in PREFECT_SETTINGS.items()})
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from flows.processes import death_signal_setter, descendants, exit_text, kill_all, send_signal, still_running, wait_gone
+from flows.running.plain_output import LOGS_IN_UTF8
 from storage.errors import CaravanError, ConfigError, InputError, IntegrityError, RetryableError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -84,6 +85,7 @@ class TorchrunHere:
         agent += [f"--nproc-per-node={attempt.n_ranks}", f"--log-dir={attempt.folder / 'ranks'}"]
         path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
         settings = {
+            **LOGS_IN_UTF8,
             "PYTHONPATH": path,
             "PYTHONUNBUFFERED": "1",
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_S),

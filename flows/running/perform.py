@@ -191,6 +191,7 @@ class Performer:
         metrics = folder / METRICS
         begin = metrics.stat().st_size if metrics.exists() else 0  # what an earlier call left says nothing of this one's progress
         n_steps = sum(phase.n_steps for phase in expand_phases(job.config.training.schedule))
+        n_before = min(self._newest_checkpoint(job.stage.artifact, fingerprint), n_steps)  # an average is saved after the last step
 
         def prepare(_: int) -> Attempt:
             attempt = folder / f"attempt-{uuid.uuid4().hex[:8]}"
@@ -203,7 +204,7 @@ class Performer:
         with watched(name, f"{name} ({place.parallel})", "steps") as progress:
 
             def watch() -> None:
-                done, words = newest_step(metrics, begin)
+                done, words = newest_step(metrics, begin, n_before)
                 progress(done, n_steps, words)
 
             try:
@@ -246,13 +247,17 @@ class Performer:
         )
 
     def _refuse_early(self, job: Job, first_step: int) -> None:
-        steps = self.plan.store.list_dirs(f"{artifact_root(job.stage.artifact, job.fingerprint)}/steps")
-        newest = max((int(step) for step in steps if step.isdigit()), default=0)
+        newest = self._newest_checkpoint(job.stage.artifact, job.fingerprint)
         if newest < first_step:
             raise ConfigError(
                 f"execution.training.{job.stage.name}.first_step: this mesh serves steps from {first_step:,}, and the newest checkpoint is "
                 f"of step {newest:,}: run the steps before with another execution file"
             )
+
+    def _newest_checkpoint(self, artifact: str, fingerprint: str) -> int:
+        """After how many steps the newest step checkpoint was saved; 0 where there is none."""
+        steps = self.plan.store.list_dirs(f"{artifact_root(artifact, fingerprint)}/steps")
+        return max((int(step) for step in steps if step.isdigit()), default=0)
 
     def _keep_logs(self, root: str, folder: Path) -> None:
         """Copy metrics, the log of what was fed and the attempts' output to the run in the store. RULE 8."""
@@ -271,18 +276,22 @@ def _training_stage(job: Job) -> TrainingStage:
     return name  # type: ignore[no-any-return]  # only training stages run under the launcher
 
 
-def newest_step(metrics: Path, begin: int = 0) -> tuple[int, str]:
-    """How many optimizer steps the last line from byte `begin` on has seen, and its loss and speed in words; 0 and "starting" before."""
+def newest_step(metrics: Path, begin: int = 0, n_before: int = 0) -> tuple[int, str]:
+    """How many optimizer steps the last line from byte `begin` on has seen, and its loss and speed in words.
+
+    Before the first line: the `n_before` steps of the checkpoint that training goes on from, and that it starts or goes on.
+    """
+    before = n_before, "going on" if n_before else "starting"
     try:
         with metrics.open("rb") as file:
             file.seek(max(begin, file.seek(0, 2) - 8192))
             lines = file.read().splitlines()
     except FileNotFoundError:
-        return 0, "starting"
+        return before
     for line in reversed(lines):
         try:
             row = json.loads(line)
             return int(row["step"]) + 1, f"loss {row['loss']:.3f}, {row['tokens_per_s']:,.0f} tokens/s"
         except (ValueError, KeyError, TypeError):
             continue  # a line that is being written, or one of another kind
-    return 0, "starting"
+    return before

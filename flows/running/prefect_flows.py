@@ -19,6 +19,7 @@ from flows.graph.walk import STAGES, Asked, StageName, Visit, Walk
 from flows.report.words import stage_line, summary_markdown
 from flows.running.driver import Plan, check_asked, open_plan, report_stands, resolved
 from flows.running.perform import Performer
+from flows.running.plain_output import never_fail_on_characters
 from flows.running.tasks import dask_cluster, publish_markdown, run_task
 from flows.running.terminal import console
 from flows.running.workers import PRELOAD, PRELOAD_S3, Workers
@@ -67,6 +68,7 @@ def one_stage(
 
 def run_plan(plan: Plan, asked: Asked) -> Walk:
     """Run what is asked for, inside a flow. The run's file says how it went, also when it fails or is cancelled."""
+    never_fail_on_characters()  # a deployment's process was not begun by our command line
     looked = replace(plan, run=open_run(plan.store, plan.run.name))  # looking points a run at what is there; what failed must not be kept
     looked.run.check_not_running()
     check_asked(looked, asked)

@@ -29,7 +29,9 @@ from prefect.settings import (
 )
 
 from flows.processes import death_signal_setter
+from flows.running.plain_output import LOGS_IN_UTF8
 from storage.errors import ConfigError, RetryableError
+from storage.proxies import reach_loopback_directly, without_socks_proxies
 
 HOST = "127.0.0.1"
 POLL_S = 0.1
@@ -50,6 +52,14 @@ def prefect_server(log: Path) -> Iterator[None]:
         _check_answers(url)
         yield
         return
+    with without_socks_proxies():  # nothing that Prefect asks here is behind one
+        reach_loopback_directly()
+        with _our_server(log):
+            yield
+
+
+@contextlib.contextmanager
+def _our_server(log: Path) -> Iterator[None]:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = int(probe.getsockname()[1])
@@ -88,7 +98,7 @@ def _start(port: int, output: int) -> subprocess.Popen[bytes]:
     application = ["--factory", "prefect.server.api.server:create_app", "--host", HOST, "--port", str(port)]
     return subprocess.Popen(
         [sys.executable, "-m", "uvicorn", *application, "--log-level", "error", "--lifespan", "on"],
-        env={**os.environ, **get_current_settings().to_environment_variables(exclude_unset=True), **EPHEMERAL},
+        env={**os.environ, **LOGS_IN_UTF8, **get_current_settings().to_environment_variables(exclude_unset=True), **EPHEMERAL},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,

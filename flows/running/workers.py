@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from flows.processes import exit_text, kill_all
 from flows.running.nursery import REQUEST, STATUS, WorkerTraceback
+from flows.running.plain_output import LOGS_IN_UTF8
 from storage.errors import RetryableError
 
 T = TypeVar("T")
@@ -117,7 +118,7 @@ class Nursery:
         with theirs, log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],
-                env={**os.environ, "PYTHONPATH": path, **environment},
+                env={**os.environ, **LOGS_IN_UTF8, "PYTHONPATH": path, **environment},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,

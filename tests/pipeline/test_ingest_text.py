@@ -128,7 +128,7 @@ def test_seven_bit_charsets_are_read_where_they_show_or_are_declared() -> None:
     assert decode(b"~{ is a smile") == "~{ is a smile"
 
 
-@given(st.text(st.characters(exclude_characters="\0\x1b\ufeff~", exclude_categories=("Cs",))), st.sampled_from(["gbk", "koi8-r", "hz"]))
+@given(st.text(st.characters(exclude_characters="\0\x1b\ufeff~", exclude_categories=["Cs"])), st.sampled_from(["gbk", "koi8-r", "hz"]))
 def test_utf8_survives_any_label(text: str, label: str) -> None:
     assert decode(text.encode(), declared=label) == text
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from pipeline import coverage, tokenize_documents, train_tokenizer
 from pipeline.tokenize_documents import Config, encode
 from pipeline.train_tokenizer import BOS, EOS, Loaded, load_tokenizer
 from storage.artifact import Manifest, read_verified
+from storage.errors import ConfigError
 from storage.store import Store
 from storage.token_shards import TokenStream, stream_names
 from tests.pipeline.small_artifacts import Row, write_inputs
@@ -145,6 +149,42 @@ def test_golden_digests(tmp_path: Path) -> None:
     assert (train_tokenizer.VERSION, inputs["tokenizer"].digest[:16]) == (1, "8d92375d1004789d")
     assert (tokenize_documents.VERSION, manifests["train"].digest[:16]) == (2, "a19e8d23b1b2b021")
     assert (tokenize_documents.HELD_OUT_VERSION, manifests["held_out"].digest[:16]) == (1, "b3eba7c70fe619c8")
+
+
+def test_a_token_that_begins_and_ends_documents_is_told_to_readers(made: Made, tmp_path: Path) -> None:
+    """Only there: the tokens of other tokenizers keep their bytes."""
+    store, _, manifests = made
+    assert all("eos_id" not in json.loads(read_verified(store, manifest, "counts.json")) for manifest in manifests.values())
+    both = Store(str(tmp_path))
+    again = write_inputs(both, rows())
+    again["tokenizer"] = given_tokenizer(both, tmp_path / "raw", bos_token="<|endoftext|>", eos_token="<|endoftext|>")
+    told = json.loads(read_verified(both, tokenize_documents.run(store=both, config=Config(), inputs=again), "counts.json"))
+    assert told["eos_id"] == told["bos_id"]
+
+
+def given_tokenizer(store: Store, raw_root: Path, **tokens: str) -> Manifest:
+    """A tiktoken file of single bytes, taken with BOS and EOS of these names."""
+    data = b"".join(base64.b64encode(bytes([n])) + f" {n}\n".encode() for n in range(256))
+    raw = Store(str(raw_root))
+    raw.write("bytes.tiktoken", data)
+    given = {"path": "bytes.tiktoken", "sha256": hashlib.sha256(data).hexdigest(), "format": "tiktoken", **tokens}
+    return train_tokenizer.run(store=store, config=train_tokenizer.Config.model_validate({"given": given}), inputs={}, raw=raw)
+
+
+def test_a_document_cut_by_its_own_text_is_an_error_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a tokenizer does that nobody foresaw; here, one whose special tokens were left on."""
+    store = Store(str(tmp_path))
+    inputs = write_inputs(store, [Row("spelled", f"a {BOS} b")])
+    inputs["tokenizer"] = given_tokenizer(store, tmp_path / "raw")
+    load = train_tokenizer.load_tokenizer
+
+    def hearing(store: Store, manifest: Manifest) -> Loaded:
+        tokenizer = Tokenizer.from_str(read_verified(store, manifest, "tokenizer.json").decode())
+        return load(store, manifest)._replace(tokenizer=tokenizer)
+
+    monkeypatch.setattr(tokenize_documents, "load_tokenizer", hearing)
+    with pytest.raises(ConfigError, match=rf"document {Row('spelled', '').id.hex()} \(web\) to its BOS or EOS"):
+        tokenize_documents.run(store=store, config=Config(), inputs=inputs)
 
 
 def test_large_vocabularies_take_four_bytes(made: Made) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import gzip
 import hashlib
 import json
+import lzma
 import random
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 import tiktoken
+import zstandard
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
@@ -222,6 +225,11 @@ def test_a_given_tokenizer_json_is_kept_byte_for_byte(tmp_path: Path) -> None:
         (b"aGk= 1\n", {}, ConfigError, "must hold every single byte"),
         (tiktoken_file(small_ranks() | {b"zz": 256}), {}, ConfigError, "each rank once"),
         (b"{}", {"format": "tokenizer.json"}, ConfigError, "is no tokenizer.json"),
+        (gzip.compress(tiktoken_file(small_ranks())), {}, ConfigError, r"given is compressed \(gzip\): unpack it"),
+        (gzip.compress(b"{}"), {"format": "tokenizer.json"}, ConfigError, r"given is compressed \(gzip\): unpack it"),
+        (zstandard.compress(b"aGk= 1"), {}, ConfigError, r"given is compressed \(zstd\)"),
+        (bz2.compress(b"aGk= 1"), {}, ConfigError, r"given is compressed \(bzip2\)"),
+        (lzma.compress(b"aGk= 1"), {}, ConfigError, r"given is compressed \(xz\)"),
         (b"x", {"sha256": "0" * 64}, IntegrityError, "given: expected sha256 000"),
         (b"x", {"path": "elsewhere"}, ConfigError, "elsewhere is not under raw_root"),
     ],

@@ -277,3 +277,91 @@ def test_local_errors_come_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="bad disk"):
         Store(str(tmp_path))._try(flaky)
     assert flaky.calls == 1
+
+
+STRANGE = ["x?1", "y*", "[a]", "%41 b", "a#b", "a+b", "übung 東京", "{x,y}", "a&b=c", "!x", "**"]
+
+
+@pytest.mark.parametrize("kind", ["file", "s3"])
+@pytest.mark.parametrize("prefix", STRANGE)
+def test_a_prefix_is_exact_whatever_characters_it_has(kind: str, prefix: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Every operation reaches the store's own files and no other's, though the prefix, as a pattern, matches that of the other stores."""
+    root = request.getfixturevalue("s3_store").uri if kind == "s3" else str(tmp_path)
+    store = Store(f"{root}/gl/{prefix}")
+    others = [Store(f"{root}/gl/{name}") for name in ("xa1", "yz", "y", "a", "b", "A b", "x", "übung 東京2", f"{prefix}2", "a b")]
+    everything = [store, *others]
+    for place in everything:
+        place.write("d/f.txt", place.uri.encode())
+    store.write(f"{prefix}/{prefix}.bin", b"1")
+    assert store.put_if_absent("d/new", b"2")
+    assert not store.put_if_absent("d/new", b"3")
+    assert [file.path for file in store.list_files("")] == sorted([f"{prefix}/{prefix}.bin", "d/f.txt", "d/new"])
+    assert [file.path for file in store.list_files(prefix)] == [f"{prefix}/{prefix}.bin"]
+    assert store.list_dirs("") == sorted([prefix, "d"])
+    assert [file.path for file in store.glob("**/*.txt")] == [file.path for file in store.glob("d/f.txt")] == ["d/f.txt"]
+    assert [file.path for file in store.glob("*/*")] == sorted([f"{prefix}/{prefix}.bin", "d/f.txt", "d/new"])
+    assert store.exists(f"{prefix}/{prefix}.bin")
+    assert store.size("d/f.txt") == len(store.uri.encode())
+    store.remove("d/new")
+    store.remove_tree(prefix)
+    assert [file.path for file in store.list_files("")] == ["d/f.txt"]
+    assert [place.read("d/f.txt") for place in everything] == [place.uri.encode() for place in everything]
+    store.remove_tree("")
+    assert list(store.list_files("")) == []
+    assert [place.read("d/f.txt") for place in others] == [place.uri.encode() for place in others]
+
+
+def test_a_folder_of_more_files_than_one_request_removes_goes_whole(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_KEYS_PER_DELETE", 2)
+    for n in range(5):
+        s3_store.write(f"a/{n}", b"x")
+    s3_store.remove_tree("a")
+    assert list(s3_store.list_files("")) == []
+
+
+def test_a_prefix_that_s3fs_would_cut_is_refused() -> None:
+    """s3fs would read and write `x` instead."""
+    with pytest.raises(ConfigError, match="versionId"):
+        Store("s3://bucket/x?versionId=3")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "s3cr3t\n", "AWS_SECRET_ACCESS_KEY holds a line feed"),
+        ("AWS_ACCESS_KEY_ID", "\ts3cr3t", "AWS_ACCESS_KEY_ID holds white space"),
+        ("AWS_ACCESS_KEY_ID", "s3cr3t\r\n", "AWS_ACCESS_KEY_ID holds a line feed"),
+        ("AWS_SECRET_ACCESS_KEY", "s3cr3t key", "AWS_SECRET_ACCESS_KEY holds white space"),
+        ("AWS_SECRET_ACCESS_KEY", "s3cr3t\ufeff", "AWS_SECRET_ACCESS_KEY holds a character that is not printable ASCII"),
+        ("AWS_SESSION_TOKEN", "s3cr3t\n", "AWS_SESSION_TOKEN holds a line feed"),
+        ("AWS_REGION", "us-east-1\n", "AWS_REGION holds a line feed"),
+        ("AWS_ENDPOINT_URL", "127.0.0.1:9000", "AWS_ENDPOINT_URL does not begin with http"),
+        ("AWS_ENDPOINT_URL", "localhost:9000", "AWS_ENDPOINT_URL does not begin with http"),
+        ("AWS_ENDPOINT_URL", "s3://127.0.0.1:9000", "AWS_ENDPOINT_URL does not begin with http"),
+        ("AWS_ENDPOINT_URL", "http://", "AWS_ENDPOINT_URL names no host"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:port", "AWS_ENDPOINT_URL is no URL"),
+        ("AWS_ENDPOINT_URL_S3", "http://me:s3cr3t@127.0.0.1:9000", "AWS_ENDPOINT_URL_S3 holds credentials"),
+    ],
+)
+def test_a_variable_that_no_request_can_be_made_with_is_named(
+    name: str, value: str, message: str, s3_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first use, in one line, at once (no retry would mend it), and without the value."""
+    monkeypatch.setenv(name, value)
+    for action in (lambda: s3_store.read("a"), lambda: s3_store.exists("a"), lambda: s3_store.write("a", b"x"), lambda: s3_store.glob("*")):
+        with pytest.raises(ConfigError, match=f"^{message}") as caught:
+            action()
+        assert "s3cr3t" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_s3_on_loopback_is_reached_without_the_proxy(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of the environment, which answers nothing here, is not asked."""
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    monkeypatch.setenv("no_proxy", "")
+    module._file_system.cache_clear()
+    s3_store.write("a", b"x")
+    assert s3_store.read("a") == b"x"
+    assert os.environ["NO_PROXY"].split(",")[0] == "example.org"

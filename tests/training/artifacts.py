@@ -39,20 +39,20 @@ def tokenizer_artifact(store: Store, vocab_size: int = 300) -> tuple[Manifest, T
     return attempt.publish({}, entries, counts={}, info={}), tokenizer
 
 
-def tokens_artifact(store: Store, tokenizer: Tokenizer) -> Manifest:
-    """Token shards to train on: most documents, in the component `general`."""
-    return _shard_artifact(store, tokenizer, "tokenize", "train/general/part-00000", TEXTS[:30])
+def tokens_artifact(store: Store, tokenizer: Tokenizer, end: str = EOS) -> Manifest:
+    """Token shards to train on: most documents, in the component `general`. `end` ends each."""
+    return _shard_artifact(store, tokenizer, "tokenize", "train/general/part-00000", TEXTS[:30], end)
 
 
-def held_out_artifact(store: Store, tokenizer: Tokenizer) -> Manifest:
+def held_out_artifact(store: Store, tokenizer: Tokenizer, end: str = EOS) -> Manifest:
     """Token shards to evaluate on: the others, of the domain `general`."""
-    return _shard_artifact(store, tokenizer, "held_out_tokens", "held_out/general/part-00000", TEXTS[30:])
+    return _shard_artifact(store, tokenizer, "held_out_tokens", "held_out/general/part-00000", TEXTS[30:], end)
 
 
-def _shard_artifact(store: Store, tokenizer: Tokenizer, stage: str, stem: str, texts: list[str]) -> Manifest:
+def _shard_artifact(store: Store, tokenizer: Tokenizer, stage: str, stem: str, texts: list[str], end: str) -> Manifest:
     attempt, entries = Attempt(store, stage, "k" * 32), list[FileEntry]()
     size = token_size_for(tokenizer.get_vocab_size())
-    eos = tokenizer.token_to_id(EOS)
+    eos = tokenizer.token_to_id(end)
     with open_shard(lambda name: attempt.create(name, entries), stem, tokenizer="test", token_size=size) as shard:
         for document, text in sorted((hashlib.sha256(text.encode()).digest()[:16], text) for text in texts):
             shard.append(document, np.array([*tokenizer.encode(text).ids, eos]), len(text.encode()))

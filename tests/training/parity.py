@@ -242,7 +242,7 @@ def unsynchronised_rank(meshes: Meshes) -> AbstractContextManager[Any]:
 
 def mask_without_documents(meshes: Meshes) -> AbstractContextManager[Any]:
     """Attention sees across documents; targets stay as they are."""
-    return mock.patch("training.step.document_numbers", lambda tokens, bos_id: torch.zeros_like(tokens))
+    return mock.patch("training.step.document_numbers", lambda tokens, *_: torch.zeros_like(tokens))
 
 
 def loss_averaged_per_rank(meshes: Meshes) -> AbstractContextManager[Any]:

@@ -11,7 +11,7 @@ import torch
 
 from storage.store import Store
 from storage.token_shards import TokenStream
-from tests.training.artifacts import bos_id, checkpoint_artifact, held_out_artifact, tokenizer_artifact, tokens_artifact
+from tests.training.artifacts import BOS, EOS, bos_id, checkpoint_artifact, held_out_artifact, tokenizer_artifact, tokens_artifact
 from training.config import ModelConfig
 from training.evaluate import Config, held_out_scores, load_model, unigram_model
 
@@ -19,11 +19,15 @@ MODEL = ModelConfig(n_layers=2, dim=32, ffn_dim=64, n_heads=2, n_kv_heads=1, voc
 BITS = np.linspace(4, 12, 304)  # of a unigram model
 
 
-def test_bits_per_byte_equal_a_plain_loop_over_documents(tmp_path: Path) -> None:
-    """With windows longer than the stream: the sum of -log2 softmax over each document alone, over its bytes."""
+@pytest.mark.parametrize("end", [EOS, BOS])
+def test_bits_per_byte_equal_a_plain_loop_over_documents(end: str, tmp_path: Path) -> None:
+    """With windows longer than the stream: the sum of -log2 softmax over each document alone, its end included, over its bytes.
+
+    Also where BOS ends documents too.
+    """
     store = Store(str(tmp_path / "store"))
     _, tokenizer = tokenizer_artifact(store)
-    held_out = held_out_artifact(store, tokenizer)
+    held_out = held_out_artifact(store, tokenizer, end)
     checkpoint, model = checkpoint_artifact(store, MODEL, tmp_path / "scratch")
     bos = bos_id(tokenizer)
     stream = TokenStream(store, held_out, "held_out/general")
@@ -38,7 +42,7 @@ def test_bits_per_byte_equal_a_plain_loop_over_documents(tmp_path: Path) -> None
     config = Config(model=MODEL, seq_len=stream.n_tokens)
     loaded = load_model(store, MODEL, checkpoint)
     said = list[tuple[int, int, str]]()
-    scores = held_out_scores(store, config, held_out, loaded, BITS, bos_id=bos, report=lambda *row: said.append(row))
+    scores = held_out_scores(store, config, held_out, loaded, BITS, bos_id=bos, bos_is_eos=end == BOS, report=lambda *row: said.append(row))
     assert said == [(0, stream.n_tokens, "held-out general")]
     assert scores["bits_per_byte"]["general"] == pytest.approx(bits / n_bytes, rel=1e-5)
     assert scores["bits_per_byte"]["all"] == scores["bits_per_byte"]["general"]
@@ -46,18 +50,21 @@ def test_bits_per_byte_equal_a_plain_loop_over_documents(tmp_path: Path) -> None
     assert scores["held_out"]["general"]["tokens"] == stream.n_tokens - 10  # ten documents, whose BOS is no target
 
 
-def test_windows_count_every_target_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [EOS, BOS])
+def test_windows_count_every_target_once(end: str, tmp_path: Path) -> None:
     """Short windows lose context, never tokens: the unigram score, which has no context, does not depend on the window."""
     store = Store(str(tmp_path / "store"))
     _, tokenizer = tokenizer_artifact(store)
-    held_out = held_out_artifact(store, tokenizer)
+    held_out = held_out_artifact(store, tokenizer, end)
     checkpoint, _ = checkpoint_artifact(store, MODEL, tmp_path / "scratch")
     loaded = load_model(store, MODEL, checkpoint)
     bos = bos_id(tokenizer)
     results = [
-        held_out_scores(store, Config(model=MODEL, seq_len=n, batch_size=b), held_out, loaded, BITS, bos_id=bos)
+        held_out_scores(store, Config(model=MODEL, seq_len=n, batch_size=b), held_out, loaded, BITS, bos_id=bos, bos_is_eos=end == BOS)
         for n, b in ((7, 3), (64, 2), (1000, 1))
     ]
+    stream = TokenStream(store, held_out, "held_out/general")
+    assert results[0]["held_out"]["general"]["tokens"] == stream.n_tokens - 10
     assert len({round(r["unigram_bits_per_byte"]["all"], 9) for r in results}) == 1
     assert len({r["held_out"]["general"]["tokens"] for r in results}) == 1
 

@@ -49,7 +49,9 @@ def test_every_tokenizer_begins_a_text_as_training_began_documents(tmp_path: Pat
     assert beginning_with_bos(kept, BOS) == kept
     plain = tokenizer.encode("a fox", add_special_tokens=False).ids
     ends = [(token, tokenizer.token_to_id(token)) for token in (BOS, EOS)]
-    for processor in (processors.ByteLevel(), processors.TemplateProcessing(single=f"{BOS} $A {EOS}", special_tokens=ends)):
+    twice = f"{BOS} {BOS} $A {EOS} {EOS}"
+    templates = [processors.TemplateProcessing(single=single, special_tokens=ends) for single in (f"{BOS} $A {EOS}", twice)]
+    for processor in (processors.ByteLevel(), *templates):
         tokenizer.post_processor = processor
         begun = Tokenizer.from_str(beginning_with_bos(tokenizer.to_str().encode(), BOS).decode())
         assert begun.encode("a fox").ids == [ends[0][1], *plain]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.loss import NO_TARGET, TargetLoss, document_numbers, next_tokens
+from training.loss import NO_TARGET, TargetLoss, document_numbers, document_starts, next_tokens
 from training.parallel.context import local_positions
 
 BOS = 9
@@ -27,6 +29,38 @@ def test_masked_targets_are_those_across_a_documents_end(rows: list[list[int]]) 
     tokens = torch.tensor(rows)
     documents = document_numbers(tokens, BOS)
     assert torch.equal(next_tokens(tokens, BOS) == NO_TARGET, documents[:, 1:] != documents[:, :-1])
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 2), max_size=4), min_size=1, max_size=8),
+    st.integers(2, 12),
+    st.booleans(),
+)
+def test_documents_are_told_apart_by_their_lengths_alone(documents: list[list[int]], row_len: int, bos_is_eos: bool) -> None:
+    """Every row of a stream, wherever it begins (inside a document, between EOS and BOS): starts are those that the lengths give.
+
+    Only a row of nothing but the one token that does both is left out: no reader of the row could tell.
+    """
+    eos = BOS if bos_is_eos else 8
+    stream = [token for document in documents for token in (BOS, *document, eos)]
+    starts = [n == 0 for document in documents for n in range(len(document) + 2)]
+    for first in range(len(stream) - row_len + 1):
+        row, truth = stream[first : first + row_len], starts[first : first + row_len]
+        if bos_is_eos and set(row) == {BOS}:
+            continue
+        tokens = torch.tensor([row])
+        assert document_starts(tokens, BOS, bos_is_eos)[0].tolist() == truth
+        assert document_numbers(tokens, BOS, bos_is_eos)[0].tolist() == list(itertools.accumulate(map(int, truth)))
+        expected = [NO_TARGET if begins else token for token, begins in zip(row[1:], truth[1:], strict=True)]
+        assert next_tokens(tokens, BOS, bos_is_eos)[0].tolist() == expected
+
+
+def test_the_end_of_a_document_is_a_target_where_bos_is_eos() -> None:
+    """Only the BOS after it is masked; a row of that token alone is taken to begin with a BOS."""
+    tokens = torch.tensor([[4, BOS, BOS, 5, 6, BOS], [BOS, BOS, 1, 2, BOS, BOS], [BOS] * 6])
+    masked = [[BOS, NO_TARGET, 5, 6, BOS], [NO_TARGET, 1, 2, BOS, NO_TARGET], [BOS, NO_TARGET, BOS, NO_TARGET, BOS]]
+    assert next_tokens(tokens, BOS, bos_is_eos=True).tolist() == masked
+    assert document_numbers(tokens, BOS, bos_is_eos=True).tolist() == [[0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 2], [1, 1, 2, 2, 3, 3]]
 
 
 def test_parts_of_the_loss_add_up_to_the_mean_over_all_targets() -> None:

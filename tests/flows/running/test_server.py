@@ -89,3 +89,40 @@ def test_a_configured_server_that_does_not_answer_is_refused_in_one_line(tmp_pat
     ):
         pass
     assert "secret" not in str(caught.value)
+
+
+PROXIES = {
+    "plain": {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "http://127.0.0.1:9"},
+    "lower case, with hosts of the user's own": {"http_proxy": "http://127.0.0.1:9", "no_proxy": "example.org"},
+    "socks": {"ALL_PROXY": "socks5h://127.0.0.1:9", "NO_PROXY": "example.org"},
+}
+ASK = """
+import pathlib, sys
+from prefect import flow, task
+from prefect.client.orchestration import get_client
+from flows.running.driver import set_up_prefect
+from flows.running.server import prefect_server
+set_up_prefect()
+@task
+def one():
+    return 1
+@flow
+def asked():
+    return one()
+with prefect_server(pathlib.Path(sys.argv[1])):
+    with get_client(sync_client=True) as client:
+        assert client.api_healthcheck() is None
+    print(asked())
+"""
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+def test_our_own_server_is_reached_without_the_proxy(kind: str, tmp_path: Path) -> None:
+    """Also by flows and tasks, which have clients of their own; nothing listens where these proxies are said to be."""
+    names = [
+        spelling for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "PREFECT_API_URL") for spelling in (name, name.lower())
+    ]
+    variables = {key: value for key, value in os.environ.items() if key not in names}
+    variables |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_LOGGING_LEVEL": "ERROR", **PROXIES[kind]}
+    done = subprocess.run([sys.executable, "-c", ASK, str(tmp_path / "log")], env=variables, capture_output=True, text=True, timeout=300)
+    assert (done.stdout.strip(), done.returncode) == ("1", 0), done.stderr[-2000:]

@@ -25,3 +25,15 @@ def test_the_newest_step_is_that_of_the_last_whole_line(tmp_path: Path) -> None:
     rows = [{"step": step, "loss": 5.0 - step / 8, "tokens_per_s": 1234.5} for step in range(3)]
     metrics.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 3, "lo')
     assert newest_step(metrics) == (3, "loss 4.750, 1,234 tokens/s")
+
+
+def test_training_that_goes_on_is_shown_from_its_checkpoint(tmp_path: Path) -> None:
+    """Until its own first line; what an earlier call left, before `begin`, says nothing."""
+    metrics = tmp_path / "metrics.jsonl"
+    assert newest_step(metrics, 0, 14) == (14, "going on")
+    metrics.write_text('{"step": 15, "loss": 4.75, "tokens_per_s": 1}\n')
+    begin = metrics.stat().st_size
+    assert newest_step(metrics, begin, 14) == (14, "going on")
+    with metrics.open("a") as file:
+        file.write('{"step": 14, "loss": 4.75, "tokens_per_s": 1}\n')
+    assert newest_step(metrics, begin, 14)[0] == 15

@@ -1,0 +1,185 @@
+"""lm-evaluation-harness task files, looked at before anything runs: what the harness would end in a traceback over, by task and row.
+
+Task files are YAML; `{folder}` in one stands for the folder that it lies in. Rows are looked at where a task reads JSON that came with it
+and asks for fields or templates; what Python functions make of rows is not known before the harness runs them.
+"""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from posixpath import dirname, join, normpath
+from typing import Any
+
+import jinja2
+import yaml
+from jinja2.sandbox import SandboxedEnvironment
+
+from storage.errors import ConfigError
+
+FOLDER = "{folder}"
+UNKNOWN = object()  # what only the harness can tell
+GZIP = b"\x1f\x8b"
+_templates = SandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
+    """SafeLoader that takes the harness's tags (`!function`) for what it cannot know."""
+
+
+_Loader.add_multi_constructor("!", lambda *_: UNKNOWN)
+
+
+class RowError(ValueError):
+    """A row that the harness cannot ask; the message says what of it."""
+
+
+def check_task_files(read: Callable[[str], bytes], paths: Sequence[str], names: Sequence[str], max_tokens: int) -> None:
+    """Raises ConfigError, naming task and row, when a task in `names` is not defined by these files or cannot be asked.
+
+    `read(path)` gives a file's bytes; an answer of more than `max_tokens` words has more tokens than the model takes.
+    """
+    tasks, others = dict[str, tuple[str, dict[str, Any]]](), set[str]()
+    for path in paths:
+        if path.endswith(".yaml"):
+            content = _included(read, path, paths)
+            name = content.get("task")
+            others |= {str(content[key]) for key in ("group", "tag") if isinstance(content.get(key), str)}
+            if isinstance(name, str):
+                if name in tasks and name in names:
+                    raise ConfigError(f"task {name} is defined twice: in {tasks[name][0]} and in {path}")
+                tasks[name] = (path, content)
+    for name in names:
+        if name in tasks:
+            _check_task(read, name, *tasks[name], paths, max_tokens)
+        elif name not in others:
+            raise ConfigError(f"no task {name}; the files define {', '.join(sorted([*tasks, *others])) or 'none'}")
+
+
+def _included(read: Callable[[str], bytes], path: str, paths: Sequence[str], depth: int = 8) -> dict[str, Any]:
+    """A task file's content on top of that of the file it includes."""
+    try:
+        content = yaml.load(read(path), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ConfigError(f"{path}: not a YAML file{f': line {mark.line + 1}' if mark else ''}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected the fields of a task")
+    base = normpath(join(dirname(path), content["include"])) if isinstance(content.get("include"), str) else ""
+    return {**_included(read, base, paths, depth - 1), **content} if base in paths and depth else content
+
+
+def _check_task(read: Callable[[str], bytes], name: str, path: str, task: Mapping[str, Any], paths: Sequence[str], max_tokens: int) -> None:
+    if task.get("dataset_path") != "json":
+        return
+    for file in _data_files(task):
+        if not file.startswith(f"{FOLDER}/"):
+            continue  # elsewhere on the machine that evaluates
+        data_path = normpath(join(dirname(path), file.removeprefix(f"{FOLDER}/")))
+        if data_path not in paths:
+            raise ConfigError(f"task {name}: its data file {data_path} is not among the files that came with it")
+        n_rows = 0
+        for number, row in enumerate(_rows(read(data_path), name, data_path), start=1):
+            n_rows = number
+            try:
+                check_row(task, row, max_tokens)
+            except RowError as error:
+                raise ConfigError(f"task {name}, row {number} of {data_path}: {error}") from error
+        if not n_rows:
+            raise ConfigError(f"task {name}: {data_path} has no rows")
+
+
+def _data_files(task: Mapping[str, Any]) -> list[str]:
+    """The files of the split that is asked."""
+    arguments = task.get("dataset_kwargs")
+    files = arguments.get("data_files") if isinstance(arguments, dict) and "field" not in arguments else None
+    if isinstance(files, dict):
+        files = files.get(task.get("test_split") or task.get("validation_split"))
+    return [file for file in ([files] if isinstance(files, str) else files if isinstance(files, list) else []) if isinstance(file, str)]
+
+
+def _rows(data: bytes, name: str, path: str) -> Iterator[dict[str, Any]]:
+    """The rows of JSON Lines, or of one JSON list. Raises ConfigError."""
+    data = gzip.decompress(data) if data.startswith(GZIP) else data
+    is_list = data.lstrip()[:1] == b"["
+    try:
+        found: Any = json.loads(data) if is_list else None
+    except ValueError as error:
+        raise ConfigError(f"task {name}: {path} is no JSON: {error}") from error
+    for number, row in enumerate(found if is_list else filter(bytes.strip, data.split(b"\n")), start=1):
+        try:
+            value = row if is_list else json.loads(row)
+        except ValueError as error:
+            raise ConfigError(f"task {name}, row {number} of {path}: no JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise ConfigError(f"task {name}, row {number} of {path}: a {type(value).__name__}, expected fields and values")
+        yield value
+
+
+def check_row(task: Mapping[str, Any], row: Mapping[str, Any], max_tokens: int) -> None:
+    """Raises RowError when the row gives the task no question, no answers, or a right answer that is none of them."""
+    kind = task.get("output_type", "generate_until")
+    text = value_of(task.get("doc_to_text", ""), row)
+    target = value_of(task.get("doc_to_target", ""), row)
+    choices = value_of(task.get("doc_to_choice"), row)
+    if kind == "multiple_choice":
+        if isinstance(text, int) or UNKNOWN in (text, target):  # contexts are what is chosen between, or a function knows
+            return
+        check_choices(choices, target, len_in_words, max_tokens)
+    elif kind == "loglikelihood" and target is not UNKNOWN:
+        check_answer("the target", target, len_in_words, max_tokens)
+
+
+def len_in_words(text: str) -> int:
+    """A lower bound of a text's tokens, before there is a tokenizer: none goes on over white space."""
+    return len(text.split())
+
+
+def value_of(asked: Any, row: Mapping[str, Any]) -> Any:
+    """What a task's `doc_to_…` gives for a row, as the harness does it: a field, or a template of fields. Raises RowError."""
+    if not isinstance(asked, str) or not asked:
+        return asked
+    if asked.isidentifier():
+        if row.get(asked) is None:
+            raise RowError(f"no field {asked!r}" if asked not in row else f"{asked!r} is null")
+        return row[asked]
+    try:
+        made = _templates.from_string(asked).render(**row)
+    except jinja2.UndefinedError as error:
+        raise RowError(f"{asked!r}: {error.message}") from error
+    except Exception:  # filters of the harness's own, and whatever a template may do
+        return UNKNOWN
+    if made.isdigit() or (made[:1] == "[" and made[-1:] == "]"):
+        try:
+            return ast.literal_eval(made)
+        except (SyntaxError, ValueError):
+            return made
+    return made
+
+
+def check_choices(choices: Any, gold: Any, count_tokens: Callable[[str], int], max_tokens: int) -> None:
+    """Raises RowError when `choices` are not texts, or `gold` (number, text, or several numbers) is none of them."""
+    if choices is UNKNOWN:
+        return
+    if not isinstance(choices, list | tuple) or not choices:
+        raise RowError(f"its choices are {choices!r:.80}, expected a list of texts")
+    for number, choice in enumerate(choices):
+        check_answer(f"choice {number}", choice, count_tokens, max_tokens)
+    for one in gold if isinstance(gold, list) and gold else [gold]:
+        if isinstance(one, str) and one in choices:
+            continue
+        number = int(one) if isinstance(one, str) and one.isdigit() else one
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(choices):
+            raise RowError(f"gold {one!r:.80} is none of its {len(choices)} choices (0 to {len(choices) - 1})")
+
+
+def check_answer(what: str, answer: Any, count_tokens: Callable[[str], int], max_tokens: int) -> None:
+    """Raises RowError when an answer is no text, empty, or longer than the model takes."""
+    if not isinstance(answer, str):
+        raise RowError(f"{what} is {answer!r:.80}, expected text")
+    if not answer.strip():
+        raise RowError(f"{what} is empty")
+    if (n_tokens := count_tokens(answer)) > max_tokens:
+        raise RowError(f"{what} has {n_tokens:,} tokens or more, the model takes {max_tokens:,}")
