@@ -22,6 +22,7 @@ from pipeline.coverage import EVALUATED, verdicts
 from pipeline.documents import parts_of, read_beside, read_documents, survivors
 from tests.acceptance.common import SHARED, TEST_RECIPE, Checks, Place, arguments, place, work_folder
 from tests.acceptance.own_words import Grams, is_spaced, own_jaccard
+from tests.acceptance.raw_sources import link_corpus, recipe_of
 
 FEW_DOCUMENTS = 20  # held out of a domain: of fewer a share says nothing
 MAX_WORDS_IN_50_GRAMS = 0.001
@@ -31,48 +32,6 @@ OTHER_CUT = 0.02  # of a Jaccard similarity, where words may be cut otherwise
 TRAINING = ("tokenize", "mix", "pretrain", "train_tokenizer", "select", "dedup")
 TWINS = 60
 WINDOWS, WINDOW_WORDS, STEP_WORDS = 60, 200, 5
-SHARED_DOMAINS = {"general": "general", "math": "math", "code": "code", "multilingual": "multilingual"}
-
-
-def sources_of_corpus(corpus: Path) -> list[dict[str, Any]]:
-    """The sources of a folder, of either layout. Exits when there is none."""
-    found: list[dict[str, Any]] = []
-    for folder, domain in (SHARED_DOMAINS | {"documents": "general"}).items():
-        for path in sorted(corpus.glob(f"{folder}/*.jsonl.gz")):
-            with gzip.open(path, "rt", encoding="utf-8") as lines:
-                fields = json.loads(next(lines))
-            name = "-".join((folder, path.name.removesuffix(".jsonl.gz")))
-            source = {"name": name, "format": "jsonl", "path": f"{folder}/{path.name}", "domain": domain}
-            found.append(source | {f"{field}_field": field for field in ("id", "url", "date") if field in fields})
-    for folder in ("crawl", "web-crawl"):
-        if any(corpus.glob(f"{folder}/*.warc.gz")):
-            found.append({"name": folder, "format": "warc", "path": f"{folder}/*.warc.gz"})
-    if not found:
-        raise SystemExit(f"{corpus}: no code/*.jsonl.gz, documents/*.jsonl.gz or crawl/*.warc.gz")
-    return found
-
-
-def recipe_of(corpus: Path, seed: int) -> dict[str, Any]:
-    """The test recipe's small training on the sources of `corpus`, with a moderate selection."""
-    raw: dict[str, Any] = yaml.safe_load(TEST_RECIPE.read_text())
-    sources = sources_of_corpus(corpus)
-    declared = {source["name"]: source["domain"] for source in sources if "domain" in source}
-    if len(set(declared.values())) < 2:
-        for source in sources:
-            source.setdefault("domain", "general")  # nothing to learn the difference from
-        declared = {}
-    there = {source["domain"] for source in sources if "domain" in source}
-    shares = {domain: 1 / len(there) for domain in sorted(there)}
-    raw |= {"name": "held-out", "seed": seed, "partitions": 4, "sources": sources}
-    raw["dedup"] = {"held_out_fraction": 0.05, "split_key": f"held out {seed}"}
-    raw |= {"quality": {}, "domains": {"labels": declared} if declared else {}}
-    text_class = {"min_gopher_word_count": 30}
-    raw["select"] = {"thresholds": {"web": {"min_gopher_word_count": 50, "min_gopher_stop_words": 2}, "general": text_class}}
-    raw["tokenizer"] = {"vocab_size": 600, "sample_bytes": 1_000_000, "shares": shares}
-    raw["pretrain"] |= {"shares": shares}
-    raw["pretrain"]["schedule"]["phases"] = [{"seq_len": 32, "global_batch_size": 8}]
-    del raw["extend_context"], raw["anneal"]
-    return raw
 
 
 @dataclass(frozen=True)
@@ -320,12 +279,8 @@ def main() -> None:
     corpus = given.corpus or SHARED / "corpus"
     checks = Checks("held-out", __doc__)
     with work_folder("held-out") as folder:
-        raw_root = folder / "raw"
-        raw_root.mkdir(exist_ok=True)
-        for inside in sorted(corpus.resolve().iterdir()):
-            if not (raw_root / inside.name).exists():
-                (raw_root / inside.name).symlink_to(inside)
-        (folder / "held_out.yaml").write_text(yaml.safe_dump(recipe_of(corpus, given.seed), sort_keys=False))
+        raw_root = link_corpus(corpus, folder / "raw")
+        (folder / "held_out.yaml").write_text(yaml.safe_dump(recipe_of(corpus, "held-out", given.seed), sort_keys=False))
         here = place(folder / "place", folder / "held_out.yaml", raw_root=raw_root)
         done = here.run("--to", "pretrain", echo=True)
         run = here.state()
