@@ -29,7 +29,7 @@ from storage.store import Store
 from tests.flows.in_process import run_here
 
 SCORED = {"documents", "dedup", "quality", "domains"}
-THROUGH_MIX = {*STAGES[: STAGES.index("pretrain")], "extract", "documents", "origins"}
+THROUGH_MIX = {*STAGES[: STAGES.index("pretrain")], "extract", "documents", "origins", "held_out_tokens"}
 
 
 @pytest.fixture
