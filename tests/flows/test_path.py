@@ -289,7 +289,7 @@ def test_counters_of_every_stage_close_and_a_lost_record_opens_them(finished: Pl
     found = list(balances(finished.run))
     assert [str(balance) for balance in found if not balance.closes] == []
     stages = {balance.stage.split(",")[0].split(" ")[0] for balance in found}
-    assert stages == {"read", "ingest", "origins", "dedup", "quality", "domains", "select", "tokenize", "mix"}
+    assert stages == {"read", "ingest", "origins", "dedup", "quality", "domains", "select", "coverage", "tokenize", "mix"}
     lost = list(balances(finished.run, losing_a_row(finished.run.need("documents/pages"))))
     assert {"ingest pages", "select"} <= {balance.stage for balance in lost if not balance.closes}
     assert "ingest essays" not in {balance.stage for balance in lost if not balance.closes}
