@@ -34,7 +34,7 @@ from tests.flows.in_process import run_here
 
 FOLDER = Path(__file__).parent
 SCORED = {"documents", "dedup", "quality", "domains"}
-THROUGH_MIX = {*STAGES[: STAGES.index("pretrain")], "extract", "documents", "origins"}
+THROUGH_MIX = {*STAGES[: STAGES.index("pretrain")], "extract", "documents", "origins", "held_out_tokens"}
 
 
 @pytest.fixture

@@ -43,7 +43,8 @@ def test_every_stage_made_its_artifacts(finished: Plan) -> None:
     """And the run says so, with a report."""
     run = open_run(finished.store, "test")
     assert run.state == "finished"
-    assert {key.partition("/")[0] for key in run.artifacts} == {*STAGES, "extract", "documents", "origins"} - {"ingest", "report"}
+    others = {"extract", "documents", "origins", "held_out_tokens"}
+    assert {key.partition("/")[0] for key in run.artifacts} == {*STAGES, *others} - {"ingest", "report"}
     assert run.report_is_fresh
 
 
@@ -288,7 +289,7 @@ def test_counters_of_every_stage_close_and_a_lost_record_opens_them(finished: Pl
     found = list(balances(finished.run))
     assert [str(balance) for balance in found if not balance.closes] == []
     stages = {balance.stage.split(",")[0].split(" ")[0] for balance in found}
-    assert stages == {"read", "ingest", "origins", "dedup", "quality", "domains", "select", "tokenize", "mix"}
+    assert stages == {"read", "ingest", "origins", "dedup", "quality", "domains", "select", "coverage", "tokenize", "mix"}
     lost = list(balances(finished.run, losing_a_row(finished.run.need("documents/pages"))))
     assert {"ingest pages", "select"} <= {balance.stage for balance in lost if not balance.closes}
     assert "ingest essays" not in {balance.stage for balance in lost if not balance.closes}
