@@ -105,7 +105,9 @@ def test_skippable_frames_are_passed_over_wherever_they_are() -> None:
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_dictionary_at_the_head_serves_every_frame(packed: bool) -> None:
     """As the WARC convention for zstd has it, the dictionary compressed or not; damage costs its frame alone."""
-    texts = [b"WARC/1.0\r\nrecord %d of the caravan, which carries pages\r\n" % n * 3 for n in range(400)]
+    texts: list[bytes | bytearray | memoryview] = [
+        b"WARC/1.0\r\nrecord %d of the caravan, which carries pages\r\n" % n * 3 for n in range(400)
+    ]
     dictionary = zstandard.train_dictionary(2000, texts)
     frames = [zstandard.ZstdCompressor(dict_data=dictionary).compress(text) for text in texts[:5]]
     held = zstandard.ZstdCompressor().compress(dictionary.as_bytes()) if packed else dictionary.as_bytes()
@@ -119,7 +121,7 @@ def test_a_dictionary_at_the_head_serves_every_frame(packed: bool) -> None:
 
 
 def test_a_missing_or_broken_dictionary_is_damage() -> None:
-    texts = [b"record %d of the caravan, which carries pages\r\n" % n * 3 for n in range(400)]
+    texts: list[bytes | bytearray | memoryview] = [b"record %d of the caravan, which carries pages\r\n" % n * 3 for n in range(400)]
     frame = zstandard.ZstdCompressor(dict_data=zstandard.train_dictionary(2000, texts)).compress(texts[0])
     for head in (b"", skippable(b"no dictionary", 0xD), skippable(module.ZSTD_MAGIC + b"\xff" * 20, 0xD)):
         with pytest.raises(Damaged, match="damaged"):
