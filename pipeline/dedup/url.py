@@ -75,6 +75,8 @@ def _host(parts: SplitResult) -> str:
         mapped = idna.uts46_remap(host, std3_rules=False, transitional=False).rstrip(".")
     except idna.IDNAError:
         return host
+    if _NOT_IN_HOSTS.search(mapped):
+        return host
     # By hand: idna.encode also refuses what browsers and registries take, such as emoji.
     return ".".join(label if label.isascii() else f"xn--{label.encode('punycode').decode()}" for label in mapped.split("."))
 

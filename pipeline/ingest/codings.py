@@ -25,6 +25,7 @@ from pipeline.ingest.sniff import looks_like_text, starts_as_html
 
 MAX_LAYERS = 4
 MAX_RATIO = 200
+MAX_EMPTY_BYTES = 64  # of a compressed empty body; noise may pass for one of Brotli
 FREE_BYTES = 1 << 20
 LZMA_MEMORY_BYTES = 128 << 20
 RLE_BLOCK = 1
@@ -111,8 +112,8 @@ def _undo(name: str, body: bytes, limit: int) -> Unpacked:
         raise BadRecord("too_large", f"the body unpacks to more than {limit} bytes")
     if len(found.data) > max(FREE_BYTES, MAX_RATIO * len(body)):
         raise BadRecord("too_large", f"{name}: the body unpacks to more than {MAX_RATIO} times its size")
-    if not found.data and not found.complete:
-        raise BadRecord("bad_encoding", f"{name}: it breaks off before its first byte")
+    if not found.data and (not found.complete or len(body) > MAX_EMPTY_BYTES):
+        raise BadRecord("bad_encoding", f"{name}: nothing comes out of {len(body)} bytes")
     return found
 
 

@@ -331,7 +331,8 @@ def _damage_coded(draft: _Draft, coding: str) -> None:
     rng = draft.rng
     if coding in UNCHECKED or rng.random() < 0.5:
         draft.body = draft.body[: rng.randint(len(draft.body) // 3, len(draft.body) - 12)]
-        draft.texts, draft.reasons = (), draft.reasons | BROKEN_OFF | (NO_DOCUMENT if coding in ("deflate", *UNMARKED) else frozenset())
+        # The text is right too: where only a checksum is gone, the page is whole.
+        draft.reasons |= BROKEN_OFF | (NO_DOCUMENT if coding in ("deflate", *UNMARKED) else frozenset())
         draft.name.append("cut")
     else:
         at = rng.randint(20, len(draft.body) - 9)
@@ -357,7 +358,7 @@ def _chunked(draft: _Draft, damaged: bool) -> bytes:
     if damaged:
         if whole == "breaks off":
             coded = coded[: rng.randint(len(coded) // 3, len(coded) * 2 // 3)]
-        draft.texts, draft.reasons = (), draft.reasons | BROKEN_OFF
+        draft.reasons |= BROKEN_OFF
         draft.name.append(f"in chunks: {whole}")
     return coded
 

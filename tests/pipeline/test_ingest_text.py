@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.ingest import language as module
-from pipeline.ingest.charset import declared_in_page, decode, python_name
+from pipeline.ingest.charset import EQUALLY_LEGIBLE, declared_in_page, decode, python_name
 from pipeline.ingest.config import LID_176_FTZ_SHA256, Extractor, LanguageConfig
 from pipeline.ingest.html import html_to_text, normal_text
 from pipeline.ingest.language import language_of, load_model, model_path
@@ -144,7 +144,7 @@ def test_legible_text_is_more_plausible_than_the_same_bytes_in_another_charset()
     ):
         data = text.encode(right)
         assert implausible_fraction(data.decode(right)) < 0.03
-        assert implausible_fraction(data.decode(wrong, "replace")) > 0.1
+        assert implausible_fraction(data.decode(wrong, "replace")) > 0.03 + EQUALLY_LEGIBLE
 
 
 def test_undefined_bytes_of_windows_1252_are_controls_and_nothing_fails() -> None:
