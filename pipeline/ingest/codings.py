@@ -178,7 +178,11 @@ def _deflate(body: bytes, size: int) -> Unpacked:
     try:
         return _inflate(body, size, zlib.MAX_WBITS)
     except zlib.error:
-        return _inflate(body, size, -zlib.MAX_WBITS)
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+        data = unpacker.decompress(body, size)
+        if unpacker.unused_data.strip():  # without a checksum, noise may pass for a short stream
+            raise ValueError("bytes behind its end") from None
+        return Unpacked(data, unpacker.eof)
 
 
 def _inflate(body: bytes, size: int, wbits: int) -> Unpacked:

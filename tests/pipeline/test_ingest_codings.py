@@ -91,6 +91,7 @@ NOISE = random.Random(1).randbytes(3000)
         (NOISE, ["br"]),
         (NOISE, ["zstd"]),
         (NOISE, ["compress"]),
+        (zlib.compress(b"^")[2:-4] + NOISE, ["deflate"]),
         (b"\x1f\x9d\x90" + NOISE, []),
         (b"\x04\x22\x4d\x18" + NOISE, []),
         (brotli.compress(page())[:60], ["br"]),
