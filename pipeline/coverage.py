@@ -5,7 +5,7 @@ some selected training document has; n is 13 (GPT-3, arXiv 2005.14165, appendix 
 is a copy). A text of fewer than 13 words has one gram, all its words: a document that is those words covers it. The verdicts:
 
     evaluated   it is judged on
-    covered     more than `max_coverage` of its words lie in covered 13-grams, or a run of more than `MAX_RUN_WORDS` in covered 50-grams
+    covered     more than `max_coverage` of its words lie in covered 13-grams, or a run of more than `max_run_words` in covered 50-grams
     over_cap    its domain has `max_held_out_bytes` without it: not looked at
 
 Files: `held_out/part-*.parquet` (schema `HELD_OUT`: the rows of `survivors(..., "held_out")`, in that order), and `coverage.json`: by
@@ -51,7 +51,6 @@ NAME = "coverage"
 VERSION = 1
 
 SHORT, LONG = 13, 50  # words of an n-gram
-MAX_RUN_WORDS = 50
 EVALUATED, COVERED, OVER_CAP = "evaluated", "covered", "over_cap"
 CAP_KEY = "coverage cap"
 BATCH_CHARACTERS = 1 << 20
@@ -92,6 +91,7 @@ class Config(Strict):
     """Which held-out documents are left out of evaluation. Nothing here bears on training."""
 
     max_coverage: float = Field(0.5, ge=0, le=1, description="share of words in 13-grams of training documents above which it is covered")
+    max_run_words: int = Field(50, ge=50, description="words in a row in 50-grams of training documents above which it is covered")
     max_held_out_bytes: int = Field(20_000_000, ge=1, description="bytes of a domain that are looked at, chosen by a keyed hash of the id")
     min_left_size_bytes: dict[Domain, int] = Field({}, description="bytes that must be left to evaluate a domain on")
 
@@ -372,7 +372,7 @@ def _judge(group: tuple[GroupResult, dict[str, float], GroupResult], output: Out
     for column, values in zip(columns.values(), measure(hashes, offsets, short, long), strict=True):
         column[within] = values
     share = columns["words_in_13_grams"] / np.maximum(table["words"].to_numpy(), 1)
-    is_covered = (share > config.max_coverage) | (columns["longest_run_words"] > MAX_RUN_WORDS)
+    is_covered = (share > config.max_coverage) | (columns["longest_run_words"] > config.max_run_words)
     verdict = np.where(within, np.where(is_covered, COVERED, EVALUATED), OVER_CAP)
     made = {
         **{name: table[name] for name in ("id", "source", "domain", "size_bytes", "words")},
@@ -429,7 +429,10 @@ def _distribution(shares: npt.NDArray[np.float64]) -> dict[str, Any] | None:
 def _check_left(config: Config, results: Results) -> None:
     """Too little left to evaluate on is an error, as in RULE 13."""
     cells = results["sum"][0].note
-    advice = f"raise dedup.held_out_fraction, or coverage.max_coverage ({config.max_coverage:g})"
+    knobs = (
+        f"coverage.max_coverage ({config.max_coverage:g}) or, for licences and the like, coverage.max_run_words ({config.max_run_words})"
+    )
+    advice = f"raise dedup.held_out_fraction, {knobs}"
     problems = []
     for domain, asked in sorted(config.min_left_size_bytes.items()):
         row = cells.get(domain, {name: {"documents": 0, "size_bytes": 0} for name in ("in", *CELLS)})

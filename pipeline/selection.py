@@ -291,8 +291,8 @@ def _near(job: Job, group: tuple[int, tuple[Ids, ...]], output: Output) -> None:
     for member in _read_members(job, output.attempt.root, slices):
         members.setdefault(member.near_id, []).append(member)
     clusters, policies = job.inputs["clusters"], job.config.survivors
-    large = max(map(len, members.values())) > policies.max_kept_compared
-    edges = edges_of(job.store, clusters, part) if large else {}
+    large = [near_id for near_id, some in members.items() if len(some) > policies.max_kept_compared]
+    edges = edges_of(job.store, clusters, part, large)
     wanted = frozenset(member.exact_id for some in members.values() if len(some) > 1 for member in some)
     dropped = dict[bytes, Lost]()
     for near_id, sets in shingles_by_group(job.store, clusters, part, wanted):

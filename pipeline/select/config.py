@@ -57,9 +57,9 @@ class Component(Strict):
 class PiiReplacements(Strict):
     """What stands in for an address. The defaults are reserved for documentation (RFC 2606, 5737, 3849)."""
 
-    email: str = "email@example.com"
-    ipv4: str = "192.0.2.1"
-    ipv6: str = "2001:db8::1"
+    email: str = Field("email@example.com", min_length=1)
+    ipv4: str = Field("192.0.2.1", min_length=1)
+    ipv6: str = Field("2001:db8::1", min_length=1)
     text_classes: tuple[TextClass, ...] = Field(
         ("web", "general", "math", "multilingual"),
         description="classes whose text is edited; () = off; without code, where an address is oftener a value that a program needs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from pipeline.documents import Edit
@@ -15,12 +16,18 @@ def merge_edits(lines: Iterable[tuple[int, int]], replacements: Iterable[Edit]) 
     replacements that overlap, the first wins and the rest of the other is replaced beside it.
     """
     removed = merge_spans(lines)
-    edits = [Edit(start, end, "") for start, end in removed]
-    taken = list(removed)
+    edits, ends = [Edit(start, end, "") for start, end in removed], [end for _, end in removed]
+    replaced_to = 0
     for edit in sorted(replacements):
-        pieces = subtract((edit.start, edit.end), taken)
-        edits += [Edit(start, end, edit.replacement if i == 0 else "") for i, (start, end) in enumerate(pieces)]
-        taken = merge_spans([*taken, *pieces])
+        start, text = max(edit.start, replaced_to), edit.replacement
+        replaced_to = max(replaced_to, edit.end)
+        n = bisect_right(ends, start)  # the first removal that ends behind `start`
+        while start < edit.end:
+            stop = min(edit.end, removed[n][0]) if n < len(removed) else edit.end
+            if start < stop:
+                edits.append(Edit(start, stop, text))
+                text = ""
+            start, n = (max(start, removed[n][1]), n + 1) if n < len(removed) else (edit.end, n)
     return sorted(edits)
 
 
@@ -35,21 +42,6 @@ def merge_spans(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((start, end))
     return merged
-
-
-def subtract(span: tuple[int, int], taken: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What of a span lies outside the disjoint ascending spans `taken`."""
-    position, end = span
-    pieces = list[tuple[int, int]]()
-    for start, stop in taken:
-        if stop <= position or start >= end:
-            continue
-        if position < start:
-            pieces.append((position, start))
-        position = max(position, stop)
-    if position < end:
-        pieces.append((position, end))
-    return pieces
 
 
 def removed_lines(text: str, edits: Sequence[Edit]) -> set[str]:

@@ -10,9 +10,11 @@ than `max_kept_compared` stay, the rest goes only by a verified edge to one of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.dedup.minhash import U64, similarities
 from pipeline.documents import part_name
@@ -20,7 +22,7 @@ from pipeline.select.config import Survivors
 from pipeline.select.survivors import Lost, Member, best_first
 from storage.artifact import Manifest, read_verified
 from storage.store import Store
-from storage.tables import read_table, table_pieces
+from storage.tables import ID, read_table, table_pieces
 
 Edges = Mapping[bytes, Sequence[bytes]]
 
@@ -81,10 +83,13 @@ def shingles_by_group(store: Store, clusters: Manifest, part: int, wanted: froze
         yield current, sets
 
 
-def edges_of(store: Store, clusters: Manifest, part: int) -> dict[bytes, list[bytes]]:
-    """The verified edges of partition `part` of near_ids, both ways. Raises IntegrityError."""
+def edges_of(store: Store, clusters: Manifest, part: int, near_ids: Collection[bytes]) -> dict[bytes, list[bytes]]:
+    """The verified edges of those near groups of partition `part`, both ways. Raises IntegrityError."""
     found = dict[bytes, list[bytes]]()
-    for row in read_table(store, clusters, f"near/edges/{part_name(part)}", ["id", "other_id"]).to_pylist():
-        found.setdefault(row["id"], []).append(row["other_id"])
-        found.setdefault(row["other_id"], []).append(row["id"])
+    if near_ids:
+        table = read_table(store, clusters, f"near/edges/{part_name(part)}")
+        table = table.filter(pc.is_in(table["near_id"], value_set=pa.array(sorted(near_ids), ID)))
+        for one, other in zip(table["id"].to_pylist(), table["other_id"].to_pylist(), strict=True):
+            found.setdefault(one, []).append(other)
+            found.setdefault(other, []).append(one)
     return found

@@ -40,7 +40,7 @@ _BLOCK = re.compile(
     r"(?i)</?(?:p|div|br|li|ul|ol|tr|td|th|h[1-6]|pre|table|section|article|dd|dt|dl|hr|body|title|option|footer|header|nav|address)\b[^>]*>"
 )
 _TAG = re.compile(r"<[^>]*>")
-_NAIVE = re.compile(r"(?P<email>\S+@\S+\.\w+)|(?P<ipv4>\d+\.\d+\.\d+\.\d+)")
+_NAIVE = re.compile(r"(?P<email>\S{1,64}@\S{1,253}\.\w+)|(?P<ipv4>\d+\.\d+\.\d+\.\d+)")
 
 
 def naive_spans(text: str) -> Iterator[Pii]:

@@ -73,7 +73,7 @@ def coverage_checks(checks: Checks, run: Run) -> None:
     """What is left holds next to nothing of training; a training document among it would be seen."""
     every = held_out_documents(run)
     left = [one for one in every if one.verdict == EVALUATED]
-    planted = next(text for text in training_texts(run) if len(text.split()) > 200)
+    planted = max(training_texts(run), key=len)
     short, long = (Grams([*(one.text for one in left), planted], n) for n in (13, 50))
     for text in training_texts(run):
         short.meet(text)
@@ -97,7 +97,7 @@ def coverage_checks(checks: Checks, run: Run) -> None:
     )
     worst = max((part / total for total, part in in_13 if total), default=0.0)
     checks.check("largest share of a document left in 13-grams", f"{worst:.3f}", "at most 0.5", worst <= 0.5)
-    seen = planted_13[1] > 0.5 * planted_13[0] and inside + planted_50[1] > MAX_WORDS_IN_50_GRAMS * (words + planted_50[0])
+    seen = planted_13[1] > 0.5 * planted_13[0] and planted_50[1] > 0
     checks.sabotage("a training document put into the held-out set", seen, f"{planted_13[1]:,} of its {planted_13[0]:,} words are covered")
 
 
@@ -126,12 +126,12 @@ def near_checks(checks: Checks, run: Run) -> None:
         least = min(least, like)
         below += like < MIN_JACCARD - (0 if is_spaced(a + b) else OTHER_CUT)
     checks.check(f"of them below Jaccard {MIN_JACCARD} with it, recomputed", f"{below:,}; least {least:.3f}", "none", below == 0)
-    shuffled = list(gone)
-    random.Random(0).shuffle(shuffled)
-    pairs = [(a, b) for a, b in zip(gone, shuffled, strict=True) if a != b]
-    unlike = sum(own_jaccard(texts[a], texts[b], NGRAM_WORDS) < MIN_JACCARD for a, b in pairs)
-    if pairs:
-        checks.sabotage("each said to go for another's survivor", unlike > 0, f"{unlike:,} of {len(pairs):,} are unlike")
+    if not gone:
+        checks.note("near duplicates", "none in this corpus")
+        return
+    other = max(training_texts(run), key=len)
+    unlike = sum(own_jaccard(texts[name], other, NGRAM_WORDS) < MIN_JACCARD for name in gone)
+    checks.sabotage("each said to go for the longest document", unlike > 0, f"{unlike:,} of {len(gone):,} are unlike it")
 
 
 def evaluated_ids(run: Run) -> set[bytes]:
@@ -169,7 +169,10 @@ def added_source_checks(checks: Checks, here: Place, before: Run, raw_root: Path
     """Near twins of held-out documents are added: no side changes, and what has a twin in training is evaluated no more."""
     was, evaluated = sides(before), evaluated_ids(before)
     long_enough = [one for one in held_out_documents(before) if one.verdict == EVALUATED and len(one.text.split(" ")) > 150]
-    chosen = sorted(long_enough, key=lambda one: one.id)[:TWINS]
+    chosen = sorted(long_enough, key=lambda one: one.id)[: min(TWINS, len(evaluated) // 2)]
+    if not chosen:
+        checks.note("twins to add", "none: no evaluated document is long enough")
+        return
     write_twins(raw_root / "added" / "twins.jsonl.gz", chosen, seed)
 
     def add(raw: dict[str, Any]) -> None:
@@ -232,9 +235,9 @@ def threshold_checks(checks: Checks, here: Place, before: Run) -> None:
 
 def window_checks(checks: Checks, folder: Path, text: str) -> None:
     """Sixty windows that slide over one text: a run keeps what the greedy choice over all pairs keeps."""
-    words = text.split()[: STEP_WORDS * WINDOWS + WINDOW_WORDS]
-    step = min(STEP_WORDS, (len(words) - WINDOW_WORDS) // WINDOWS)
-    texts = [" ".join(words[k * step : k * step + WINDOW_WORDS]) for k in range(WINDOWS)]
+    needed = STEP_WORDS * WINDOWS + WINDOW_WORDS
+    words = [*text.split(), *(f"word{n}" for n in range(needed))][:needed]
+    texts = [" ".join(words[k * STEP_WORDS : k * STEP_WORDS + WINDOW_WORDS]) for k in range(WINDOWS)]
     raw_root = folder / "windows"
     raw_root.mkdir(parents=True)
     (raw_root / "windows.jsonl").write_text("".join(json.dumps({"id": str(n), "text": one}) + "\n" for n, one in enumerate(texts)))

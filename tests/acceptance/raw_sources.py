@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ def sources_of_corpus(corpus: Path) -> list[dict[str, Any]]:
     for folder, domain in DOMAIN_OF_FOLDER.items():
         for path in sorted(corpus.glob(f"{folder}/*.jsonl.gz")):
             with gzip.open(path, "rt", encoding="utf-8") as lines:
-                fields = json.loads(next(lines))
-            name = "-".join((folder, path.name.removesuffix(".jsonl.gz")))
+                fields = json.loads(next(lines, "{}"))
+            plain = re.sub(r"[^a-z0-9_-]+", "-", path.name.removesuffix(".jsonl.gz").lower())
+            name = f"{folder}-{len(found)}-{plain}"[:60]
             source = {"name": name, "format": "jsonl", "path": f"{folder}/{path.name}", "domain": domain}
             found.append(source | {f"{field}_field": field for field in ("id", "url", "date") if field in fields})
     for folder in ("crawl", "web-crawl"):
@@ -48,7 +50,7 @@ def recipe_of(corpus: Path, name: str, seed: int) -> dict[str, Any]:
     shares = {domain: 1 / len(there) for domain in sorted(there)}
     raw |= {"name": name, "seed": seed, "partitions": 4, "sources": sources}
     raw["dedup"] = {"held_out_fraction": 0.05, "split_key": f"held out {seed}"}
-    raw |= {"quality": {}, "domains": {"labels": declared} if declared else {}}
+    raw |= {"quality": {}, "coverage": {}, "domains": {"labels": declared} if declared else {}}
     text_class = {"min_gopher_word_count": 30}
     raw["select"] = {"thresholds": {"web": {"min_gopher_word_count": 50, "min_gopher_stop_words": 2}, "general": text_class}}
     raw["tokenizer"] = {"vocab_size": 600, "sample_bytes": 1_000_000, "shares": shares}

@@ -7,8 +7,10 @@ CORPUS= names a folder with any of `code/*.jsonl.gz` (text), `crawl/*.warc.gz`, 
 from __future__ import annotations
 
 import hashlib
+import random
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ import yaml
 
 from flows.graph.runs import Run
 from pipeline.documents import Edit, apply_edits, parts_of, read_beside, read_documents
-from pipeline.quality.pii import Pii
+from pipeline.quality.pii import Pii, pii_spans
 from tests.acceptance.addresses import measure_addresses, naive_spans, read_labels
 from tests.acceptance.common import SHARED, Checks, Place, arguments, place, work_folder
 from tests.acceptance.generated_bodies import generate, run_cases, wrong_ones
@@ -26,6 +28,29 @@ from tests.acceptance.text_rows import run_rows
 BODIES = 2000
 SHOWN = 5
 MIN_PRECISION, MIN_RECALL = 0.99, 0.9
+PLANTED, PLANTED_CHARACTERS = 400, 4000  # texts, and what of each is read
+ADDRESSES = [  # a line, and the address in it
+    ("# Author: Jane Doe <jane.doe@mail.acme-works.org>", "jane.doe@mail.acme-works.org"),
+    ("Please write to info@stadtbibliothek-koeln.de for details.", "info@stadtbibliothek-koeln.de"),
+    ("contact: o'brien.k+list@cs.ucl.ac.uk", "o'brien.k+list@cs.ucl.ac.uk"),
+    ("联系我们support@example-shop.com.cn谢谢", "support@example-shop.com.cn"),
+    ("Maintainer: m.rossi@unibo.it (primary)", "m.rossi@unibo.it"),
+    ('<a href="mailto:press@gov.scot">press office</a>', "press@gov.scot"),
+    ("Connection from host 84.112.7.9 port 22", "84.112.7.9"),
+]
+LOOKALIKES = [
+    ("this@SettingsActivity.finish()", ""),
+    ("return self.weights@inputs.transpose(1)", ""),
+    ('label = "#{@cart.total.round}"', ""),
+    ('<script src="https://cdn.example.net/npm/react@latest.min.js"></script>', ""),
+    ("background: url(logo@2x.png)", ""),
+    ("implementation group version 3.1.4.1", ""),
+    ("OID 1.3.6.1.4.1.311", ""),
+    ("see chapter 2.10.5.12 of the manual", ""),
+    ("npm install left-pad@1.3.0", ""),
+    ("git clone git@github.com:torvalds/linux.git", ""),
+    ("@property.setter", ""),
+]
 ALL_CLASSES = ["web", "general", "math", "code", "multilingual"]
 
 
@@ -56,22 +81,43 @@ def row_checks(checks: Checks, folder: Path) -> None:
 
 def run_checks(checks: Checks, run: Run) -> None:
     """No edit in code, no line removed in code or mathematics, although every source's lines are counted."""
-    changed, lines, classes, planted = 0, Counter[str](), Counter[str](), 0
+    changed, lines, classes = 0, Counter[str](), Counter[str]()
     for one in edited_documents(run):
         classes[one.text_class] += 1
         removals = sum(edit.replacement == "" for edit in one.edits)
         lines[one.text_class] += removals
         if one.text_class == "code":
             changed += apply_edits(one.text, one.edits) != one.text
-            planted += any(True for _ in naive_spans(one.text))
     checks.check("documents of code that an edit changes", f"{changed:,} of {classes['code']:,}", "none", changed == 0)
     for text_class in ("code", "math"):
         checks.check(
             f"lines removed in {text_class}", f"{lines[text_class]:,} in {classes[text_class]:,} documents", "none", not lines[text_class]
         )
     checks.note("lines removed elsewhere", " ".join(f"{name} {lines[name]:,}" for name in ("web", "general", "multilingual")))
-    if classes["code"]:
-        checks.sabotage("addresses found by a pattern alone", planted > 0, f"it would change {planted:,} documents of code")
+
+
+def planted_checks(checks: Checks, run: Run, seed: int) -> None:
+    """Addresses and what only looks like one, put between the lines of the corpus's own texts: each found to the byte, or left."""
+    rng, kinds = random.Random(seed), (ADDRESSES, LOOKALIKES)
+    found, asked = {find: [0, 0] for find in (pii_spans, naive_spans)}, [0, 0]
+    for one in islice(edited_documents(run), PLANTED):
+        lines = one.text[:PLANTED_CHARACTERS].split("\n")
+        kind = rng.randrange(2)
+        line, address = rng.choice(kinds[kind])
+        before = "".join(f"{other}\n" for other in lines[: rng.randrange(len(lines)) + 1])
+        text, start = f"{before}{line}\n{one.text[len(before) : PLANTED_CHARACTERS]}", len(before.encode())
+        expected = {(start + len(line.partition(address)[0].encode()), start + len((line.partition(address)[0] + address).encode()))}
+        asked[kind] += 1
+        for find, right in found.items():
+            spans = {(span.start, span.end) for span in find(text) if span.end > start and span.start < start + len(line.encode())}
+            right[kind] += spans == (expected if kind == 0 else set())
+    ours, naive = found[pii_spans], found[naive_spans]
+    checks.check(
+        "planted addresses found to the byte", f"{ours[0]} of {asked[0]}", f"at least {MIN_RECALL}", ours[0] >= MIN_RECALL * asked[0]
+    )
+    least = MIN_PRECISION * asked[1]
+    checks.check("planted lookalikes left alone", f"{ours[1]} of {asked[1]}", f"at least {MIN_PRECISION}", ours[1] >= least)
+    checks.sabotage("lookalikes and a pattern alone", naive[1] < least, f"it leaves {naive[1]} of {asked[1]}")
 
 
 def address_checks(checks: Checks, here: Place, corpus: Path) -> None:
@@ -147,6 +193,7 @@ def main() -> None:
         here = place(folder / "place", folder / "text.yaml", raw_root=link_corpus(corpus, folder / "raw"))
         here.run("--to", "select", echo=True)
         run_checks(checks, here.state())
+        planted_checks(checks, here.state(), given.seed)
         address_checks(checks, here, corpus)
     checks.finish()
 

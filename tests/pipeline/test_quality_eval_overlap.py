@@ -256,3 +256,34 @@ def test_packed_files_are_unpacked(tmp_path: Path) -> None:
     raw = raw_with(tmp_path, {"a/t.jsonl.gz": gzip.compress(json.dumps({"q": prose(1, 30)}).encode())})
     items, _, _ = task_tables(raw, resolved(raw, Config(eval_tasks=(EvalTasks(path="a/*"),))).eval_tasks)
     assert items.to_pylist() == [{"task": "a/t.jsonl.gz", "item": 0, "n_words": 30, "ngram_words": 13}]
+
+
+def squad(paragraphs: int, words: int) -> dict[str, Any]:
+    """An article of paragraphs with questions, as SQuAD nests them."""
+    passage = " ".join(f"w{n}" for n in range(words))
+    answers = [{"text": "an answer", "answer_start": 3}]
+    inside = [{"context": f"{passage} {n}", "qas": [{"question": f"what is it {n}", "answers": answers}]} for n in range(paragraphs)]
+    return {"title": "a title", "paragraphs": inside}
+
+
+@pytest.mark.parametrize(
+    ("whole", "count", "first"),
+    [
+        ({"name": "x", "examples": [{"input": "one two", "target": "three"}, {"input": "four", "target": "five"}]}, 2, "one two three"),
+        ({"version": "1.1", "data": [squad(6, 100), squad(7, 100)]}, 13, "w0 w1"),
+        ([{"question": "q", "choices": [{"text": "a"}, {"text": "b"}]}], 1, "q a b"),
+        ({"question": "q", "a": [{"text": "x"}], "b": [{"text": "y"}]}, 1, "q x y"),
+    ],
+)
+def test_items_of_json_are_records_wherever_they_are_nested(whole: Any, count: int, first: str) -> None:
+    """A file as one item would be covered by no document; a record with a list of choices is one item."""
+    items = task_items("t.json", json.dumps(whole).encode(), None, "here")
+    assert len(items) == count
+    assert items[0].startswith(first)
+
+
+def test_json_lines_under_another_name_and_json_without_end() -> None:
+    """Many publish JSON lines as `.json`; what Python cannot read is the user's to mend."""
+    assert len(task_items("t.json", b'{"q": "one two"}\n{"q": "three four"}\n', None, "here")) == 2
+    with pytest.raises(ConfigError, match=r"here: t.json cannot be read"):
+        task_items("t.json", b"[" * 100_000, None, "here")

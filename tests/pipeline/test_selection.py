@@ -242,6 +242,13 @@ def test_edits_are_disjoint_ascending_and_cover_what_was_asked(lines: list[tuple
     assert edited_size_bytes(60, edits) == len(apply_edits(text, edits).encode())
 
 
+def test_many_addresses_and_lines_take_linear_time() -> None:
+    """A list of fifty thousand addresses, every second line of it removed."""
+    lines = [(20 * n, 20 * n + 10) for n in range(0, 50_000, 2)]
+    edits = merge_edits(lines, [Edit(20 * n, 20 * n + 15, "@") for n in range(50_000)])
+    assert len(edits) == 75_000
+
+
 def test_edits_by_hand() -> None:
     """Touching lines join; an address in a removed line is gone with it; one that sticks out is replaced once."""
     assert merge_edits([(5, 9), (0, 5)], []) == [Edit(0, 9, "")]
