@@ -38,7 +38,7 @@ POLL_S = 0.3
 SAY_INTERVAL_S = 30.0
 WHOLE_PATH = "data-to-checkpoint/whole-path"
 STEPS_BEFORE_CANCEL = 2
-DATA_STAGE = {"extract": "ingest", "documents": "ingest", "origins": "ingest"}
+DATA_STAGE = {"extract": "ingest", "documents": "ingest", "origins": "ingest", "held_out_tokens": "tokenize"}
 # What a run in training consists of, by a part of each command line.
 PROCESSES = {
     "flow": "prefect.engine",

@@ -1,4 +1,4 @@
-"""An honest held-out set: what training covers is left out, added sources move nothing, near duplicates go for one that stays.
+"""What training covers is not evaluated, added sources move nothing, near duplicates go for one that stays.
 
 Recomputed from the texts by code of its own (own_words.py). CORPUS= names a folder with any of `code/*.jsonl.gz` (text), `crawl/*.warc.gz`,
 `documents/*.jsonl.gz` (text, url, date); without it ../shared/corpus. SEED= draws which texts are held out.

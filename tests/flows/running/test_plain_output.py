@@ -67,7 +67,7 @@ def test_the_marks_of_stages_have_plain_ones() -> None:
 
 def test_the_command_line_speaks_where_only_ascii_is_shown() -> None:
     """Help has boxes, which have plain ones."""
-    command = [sys.executable, "-m", "flows.cli", "run", "--help"]
+    command = [sys.executable, "-m", "flows.cli.app", "run", "--help"]
     done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     assert b"--dry-run" in done.stdout
