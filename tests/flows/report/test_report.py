@@ -16,6 +16,7 @@ from flows.graph.runs import Run
 from flows.report.build import build_report
 from flows.report.figures import embed
 from flows.running.driver import Plan, open_plan
+from storage.artifact import read_verified
 from tests.finished_run import point_at
 from tests.flows.in_process import run_here
 from tests.flows.small_corpus import write_corpus
