@@ -36,7 +36,8 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
         try:
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, ValueError) as error:  # PyYAML lets them through
-            raise yaml.constructor.ConstructorError(None, None, "a value that is none of its kind", node.start_mark) from error
+            problem = f"not a {node.tag.rpartition(':')[2]}, as which YAML reads it; in quotes it is text"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
 
 _Loader.add_multi_constructor("!", lambda *_: UNKNOWN)

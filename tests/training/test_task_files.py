@@ -125,9 +125,9 @@ def test_what_only_python_knows_is_left_to_the_harness() -> None:
         ({"data.jsonl": b"[" * 100_000}, "task t: data.jsonl: nested too deeply"),
         ({"data.jsonl": b"[{]"}, "task t: data.jsonl: no JSON"),
         ({"data.jsonl": b'{"a": ' + b"9" * 5000 + b"}"}, "task t, row 1 of data.jsonl: no JSON"),
-        ({"data.jsonl": jsonl(GOOD), "t.yaml": b"task: t\na: 2024-99-99\n"}, "t.yaml: not a YAML file: line 2: a value that is none"),
-        ({"data.jsonl": jsonl(GOOD), "t.yaml": b"a: 1" + b":59" * 2000 + b".5"}, "t.yaml: not a YAML file: line 1: a value that is none"),
-        ({"data.jsonl": jsonl(GOOD), "t.yaml": b"a: [!!bool x]\n"}, "t.yaml: not a YAML file: line 1: a value that is none"),
+        ({"data.jsonl": jsonl(GOOD), "t.yaml": b"task: t\na: 2024-99-99\n"}, "t.yaml: not a YAML file: line 2: not a timestamp"),
+        ({"data.jsonl": jsonl(GOOD), "t.yaml": b"a: 1" + b":59" * 2000 + b".5"}, "t.yaml: not a YAML file: line 1: not a float"),
+        ({"data.jsonl": jsonl(GOOD), "t.yaml": b"a: [!!bool x]\n"}, "t.yaml: not a YAML file: line 1: not a bool"),
         ({"data.jsonl": jsonl(GOOD), "t.yaml": b"[" * 5000}, "t.yaml: nested too deeply"),
         ({"data.jsonl": jsonl(GOOD), "t.yaml": b"- a\n"}, "t.yaml: expected the fields of a task"),
         ({"data.jsonl": jsonl(GOOD), "t.yaml": b"task: u\n"}, "no task t; the files define u"),
@@ -157,7 +157,8 @@ def test_gzip_that_is_cut_or_damaged_anywhere_is_named(seed: int) -> None:
 def task_with(**fields: str) -> bytes:
     """The task with other `doc_to_…`, given without that."""
     content = yaml.safe_load(CHOICE.format(name="t"))
-    return yaml.safe_dump({**content, **{f"doc_to_{name}": value for name, value in fields.items()}}).encode()
+    text: str = yaml.safe_dump({**content, **{f"doc_to_{name}": value for name, value in fields.items()}})
+    return text.encode()
 
 
 NULL_ROW: dict[str, Any] = {**GOOD, "hint": None, "parts": {"a": None}}
