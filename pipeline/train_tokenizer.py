@@ -34,6 +34,8 @@ from storage.strict import Strict
 NAME = "train_tokenizer"
 VERSION = 1
 
+MAX_RANK = (1 << 21) - 1  # twice the largest vocabulary that is trained: an embedding has a row for each id, used or not
+
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"  # Llama 3's
 
 # Splits of text before BPE. The same language as tiktoken's patterns, without the possessive forms that Oniguruma reads otherwise.
@@ -301,15 +303,18 @@ def _parse_tokenizer_json(data: bytes, given: Given) -> Tokenizer:
 
 
 def parse_tiktoken(data: bytes, path: str) -> dict[bytes, int]:
-    """Ranks by token of a tiktoken file: lines of base64 token, space, rank. Raises ConfigError, naming the line."""
+    """Ranks by token of a tiktoken file: lines of base64 token, space, rank (0 to MAX_RANK). Raises ConfigError, naming the line."""
     ranks: dict[bytes, int] = {}
     for n, line in enumerate(data.splitlines(), start=1):
         if line:
             try:
-                token, rank = line.split()
-                ranks[base64.b64decode(token, validate=True)] = int(rank)
+                spelled, written = line.split()
+                token, rank = base64.b64decode(spelled, validate=True), int(written)
             except (ValueError, binascii.Error) as error:
                 raise ConfigError(f"tokenizer.given.path: {path} line {n} is not a base64 token and a rank") from error
+            if not 0 <= rank <= MAX_RANK:
+                raise ConfigError(f"tokenizer.given.path: {path} line {n}: its rank is not from 0 to {MAX_RANK:,}")
+            ranks[token] = rank
     missing = [byte for byte in range(256) if bytes([byte]) not in ranks]
     if missing or len(set(ranks.values())) < len(ranks):
         raise ConfigError(f"tokenizer.given.path: {path} must hold every single byte and each rank once")

@@ -33,7 +33,20 @@ RETRY_BASE_S = 0.2
 UPLOAD_CHUNK_BYTES = 8 << 20
 MAX_KEYS_PER_DELETE = 1000  # S3's own bound on one request
 VERSION_QUERY = "?versionId="  # s3fs takes what follows it in a path for an object's version, and cuts it off
-FATAL_CODES = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "NoSuchBucket", "403", "401", "Forbidden"}
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")  # S3's rule, with what its oldest region allows
+_HOST = re.compile(r"(?=.{1,255}$)((?!-)[a-z0-9-]{1,63}(?<!-)\.)*(?!-)[a-z0-9-]{1,63}(?<!-)\.?", re.IGNORECASE)  # botocore's rule
+# What botocore raises before it sends anything: the same request would be refused again.
+NEVER_SENT = {"ParamValidationError", "EndpointResolutionError", "InvalidRegionError", "InvalidDNSNameError"}
+FATAL_CODES = {
+    "InvalidBucketName",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "AccessDenied",
+    "NoSuchBucket",
+    "403",
+    "401",
+    "Forbidden",
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,10 @@ class Store:
         scheme = self.uri.partition("://")[0] if "://" in self.uri else "file"
         if scheme not in ("file", "s3"):
             raise ConfigError(f"store URI {self.uri!r}: the scheme is {scheme!r}, allowed are file and s3")
+        bucket = self.uri.removeprefix("s3://").partition("/")[0]
+        if scheme == "s3" and not _BUCKET.fullmatch(bucket):
+            allowed = "3 or more letters, digits, '.', '-' and '_' of ASCII, a letter or digit first and last"
+            raise ConfigError(f"store URI {self.uri!r}: {bucket!r} is no bucket's name: it has to be {allowed}")
         if scheme == "s3" and VERSION_QUERY in self.uri:
             raise ConfigError(f"store URI {self.uri!r}: a prefix must not hold {VERSION_QUERY!r}")
 
@@ -342,14 +359,20 @@ def _wrong_endpoint(url: str) -> str | None:
     """What is wrong with an endpoint's URL, or None."""
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError:
         return "is no URL: its host or its port cannot be read"
     if parts.scheme not in ("http", "https"):
         return "does not begin with http:// or https://"
     if "@" in parts.netloc:
         return "holds credentials: give them in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    return None if host else "names no host"
+    if "?" in url or "#" in url:
+        return "holds a query or a fragment (`?` or `#`)"
+    if port == 0:
+        return "names port 0"
+    if not host:
+        return "names no host"
+    return None if ":" in host or _HOST.fullmatch(host) else "names a host that can be none (letters, digits, `-` and `.`)"
 
 
 @functools.cache
@@ -386,6 +409,8 @@ def _is_precondition_failed(error: BaseException) -> bool:
 
 def _refusal(error: BaseException) -> str | None:
     """Why storage will refuse every further try, or None."""
+    if isinstance(error, ValueError):  # botocore's and s3fs's, of an address or a name
+        return " ".join(f"{type(error).__name__}: {error}".split())
     for cause in _causes(error):
         code = str(getattr(cause, "response", {}).get("Error", {}).get("Code", "")) if hasattr(cause, "response") else ""
         if code in FATAL_CODES:
@@ -394,4 +419,6 @@ def _refusal(error: BaseException) -> str | None:
             return "permission denied"
         if type(cause).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
             return "no credentials found"
+        if type(cause).__name__ in NEVER_SENT:
+            return " ".join(f"{type(cause).__name__}: {cause}".split())
     return None

@@ -107,13 +107,13 @@ def explain_command(document: str, execution: str, name: str) -> None:
     from flows.history.lineage import explain, find_document
 
     run = open_old_run(execution, name)
-    for part in explanation(explain(run, find_document(run, document)), run):
+    for part in explanation(explain(run, find_document(run, document))):
         console.print(part)
 
 
 def trace_command(document: str | None, url: str | None, stage: str | None, step: int | None, execution: str, name: str) -> None:
     """`caravan trace`."""
-    from flows.cli.show import fed_table, seen_table
+    from flows.cli.show import fed_table, seen_table, shards_of
     from flows.history import lineage
 
     given = [document is not None, url is not None, stage is not None or step is not None]
@@ -128,12 +128,13 @@ def trace_command(document: str | None, url: str | None, stage: str | None, step
         console.print(fed_table(lineage.documents_of_step(run, stage, step)))
         return
     places = [lineage.find_document(run, document)] if document is not None else lineage.documents_of_url(run, url or "")
-    _say_stale(stale, ["tokenize", *(key for stage in lineage.TRAINING for key in (f"mix/{stage}", stage))])
-    for place in places:
+    found = [(place, lineage.locate(run, place.id)) for place in places]
+    shards = dict.fromkeys(shards_of(tokens) for _, tokens in found)
+    _say_stale(stale, [*shards, *(key for stage in lineage.TRAINING for key in (f"mix/{stage}", stage))])
+    for place, tokens in found:
         console.print(f"{place.id.hex()}  {place.source}")
-        tokens = lineage.locate(run, place.id)
         reason = lineage.drop_reason(run, place)
-        console.print(seen_table(tokens, list(lineage.seen_by(run, place.id)), reason, is_stale="tokenize" in stale))
+        console.print(seen_table(tokens, list(lineage.seen_by(run, place.id)), reason, is_stale=shards_of(tokens) in stale))
 
 
 def _say_stale(stale: Mapping[str, str], keys: Iterable[str]) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from flows.graph.runs import Run
 from flows.graph.staleness import TRAINING, note
 from flows.graph.walk import STAGES, State, Visit
 from flows.history.garbage import Garbage
@@ -52,7 +51,7 @@ def asked_stages(visits: Sequence[Visit], state: State = "stale") -> list[str]:
     return [stage for stage in STAGES if stage in names]
 
 
-def explanation(facts: Mapping[str, Any], run: Run) -> Iterator[Any]:
+def explanation(facts: Mapping[str, Any]) -> Iterator[Any]:
     """A document's history: first what was decided of it, then what each stage found, section by section."""
     document, stale = facts["document"], facts["stale"]
     yield _section("decision", decision(facts))
@@ -70,8 +69,7 @@ def explanation(facts: Mapping[str, Any], run: Run) -> Iterator[Any]:
         yield _section("overlap with evaluation", _overlaps_text(overlaps))
     if facts.get("tokens") or facts.get("seen") or (stale.get("tokenize") and "tokens" in facts):
         tokens = vars(facts["tokens"]) if facts["tokens"] else {"none": "it is not in these shards"}
-        shards = "held_out_tokens" if tokens.get("split") == "held_out" else "tokenize"
-        yield _section("tokens", {**_stale_row(stale, [shards]), **tokens})
+        yield _section("tokens", {**_stale_row(stale, [shards_of(facts["tokens"])]), **tokens})
         plans = [key for stage in TRAINING for key in (f"mix/{stage}", stage)]
         yield _section("trained on", {**_stale_row(stale, plans), **_steps_text(facts["seen"], facts["tokens"])})
     yield Text("text", style="bold")
@@ -85,7 +83,7 @@ WHY = {
     "url": "another document of its URL stayed",
     "exact": "another document of the same text stayed",
     "near": "a document of nearly the same text stayed",
-    "lines": "nothing is left of it without the lines that many documents repeat",
+    "lines": "nothing is left of its text: it is empty, or the lines that many documents repeat are all that it has",
     "eval_overlap": "it holds an item of an evaluation task, see below",
     "covered": "it is held out, and a document to train on has its URL or nearly its text",
 }
@@ -131,6 +129,11 @@ def _evaluated(facts: Mapping[str, Any]) -> dict[str, str]:
 def _stale_row(stale: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
     """A row that says that the first of `keys` that is stale is; none where none is."""
     return next(({"stale": note(stale[key])} for key in keys if key in stale), {})
+
+
+def shards_of(tokens: Tokens | None) -> str:
+    """The artifact that a document's tokens lie in, or would if it had any."""
+    return "held_out_tokens" if tokens is not None and tokens.split == "held_out" else "tokenize"
 
 
 def _overlaps_text(overlaps: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -21,6 +21,8 @@ from storage.store import Store
 from storage.strict import Strict
 from training.config import TrainExecution
 
+# What would be a folder of that name in the current one, or the folder of another machine as one of this.
+_NO_FOLDER = re.compile(r"file:(?!//[/~])|[a-z][a-z0-9+.-]+:/(?!/)", re.IGNORECASE)
 _NO_BUCKET = re.compile(r"s3:(?!//[^/])", re.IGNORECASE)
 
 TrainingStage = Literal["pretrain", "extend_context", "anneal"]
@@ -78,7 +80,7 @@ class Execution(Strict):
             raise ValueError("names no bucket; a store in S3 is s3://bucket/prefix")
         try:
             store = Store(value)
-            return str(at_home(value.removeprefix("file://")).absolute()) if store.is_local else value
+            return _folder(value.removeprefix("file://"), value) if store.is_local else value
         except ConfigError as error:
             raise ValueError(str(error)) from error
 
@@ -88,7 +90,7 @@ class Execution(Strict):
         if "://" in value:
             raise ValueError("must be a folder of this machine")
         try:
-            return str(at_home(value).absolute())
+            return _folder(value, value)
         except ConfigError as error:
             raise ValueError(str(error)) from error
 
@@ -100,6 +102,15 @@ class Execution(Strict):
                 f"{', '.join(self.training) or 'no stage at all'}), or end before it with --to"
             )
         return self.training[stage]
+
+
+def _folder(path: str, written: str) -> str:
+    """The absolute path of a folder of this machine, which is `written` in the file. Raises ConfigError."""
+    if not path.strip():
+        raise ConfigError("names no folder; `.` is the current one")
+    if _NO_FOLDER.match(written):
+        raise ConfigError("names no folder of this machine; one is /folder, or file:///folder for a store, or ./folder in the current one")
+    return str(at_home(path).absolute())
 
 
 def load_execution(name: str) -> Execution:

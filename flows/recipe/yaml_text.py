@@ -65,7 +65,14 @@ class Written:
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
-    """SafeLoader that refuses a key given twice, takes keys as they are written, and `1e-3` as a number."""
+    """SafeLoader that refuses a key given twice, takes keys as they are written, and `1e-3` as a number; it says where a date is none."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, ValueError) as error:  # PyYAML lets them through
+            problem = f"not a {node.tag.rpartition(':')[2]}, as which YAML reads it; in quotes it is text"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
@@ -106,7 +113,7 @@ def read(path: Path) -> tuple[Any, dict[Location, Written]]:
         raise ConfigError(f"{path}: nested too deeply") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8; a date or a number that is none
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8
         raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
 
 

@@ -23,6 +23,7 @@ NO_BETTER_THAN_COUNTING = (
     "held-out bits per byte are not below the unigram model's: this checkpoint tells no more than how often each token occurs; "
     "give it more steps or text, or another learning rate"
 )
+BEFORE_COVERAGE = "not among these: held-out documents whose URL or near twin is to train on, which select dropped (covered in the funnel)"
 WORDS = {  # where a counter's name with spaces is no plain English
     "over_cap": "over the cap",
     "size_bytes": "bytes",
@@ -94,6 +95,7 @@ def mixture_table(rows: Sequence[MixtureRow]) -> Table:
 def coverage_table(coverage: Mapping[str, Any]) -> Table:
     """What became of each domain's held-out documents, and how much of what is left lies in long runs of training."""
     table = table_of("", ("held out", "documents", "covered by training", "over the cap", "left", "bytes left", "words left in 50-grams"))
+    table.caption, table.caption_justify = BEFORE_COVERAGE, "left"
     for domain, row in coverage["domains"].items():
         documents = [f"{row[cell]['documents']:,}" for cell in ("in", "covered", "over_cap", "left")]
         copied = row["left_words_in_50_grams"] / max(row["left"]["words"], 1)

@@ -17,6 +17,7 @@ from flows.graph.runs import open_run
 from flows.history.lineage import documents_of_step, drop_reason, explain, find_document, locate
 from flows.report.build import build_report
 from flows.running.driver import Plan, open_plan
+from pipeline.coverage import EVALUATED, verdicts
 from pipeline.documents import part_name
 from storage.store import Store
 from storage.tables import read_table
@@ -78,6 +79,13 @@ def test_trace_and_generate_say_it_in_one_line_and_still_work(in_part: Plan) -> 
     fed = documents_of_step(in_part.run, "pretrain", 0)[0].id.hex()
     assert f"mix, pretrain: {NOTE} sample component" in said_by("trace", "--stage", "pretrain", "--step", "0")
     assert f"tokenize, mix, pretrain, extend_context, anneal: {NOTE} {fed}" in said_by("trace", fed)
+    held_out = next(
+        row["id"].hex()
+        for part in range(in_part.recipe.partitions)
+        for row in verdicts(in_part.store, in_part.run.need("coverage"), part).to_pylist()
+        if row["verdict"] == EVALUATED
+    )
+    assert f"held_out_tokens, mix, pretrain, extend_context, anneal: {NOTE} {held_out}" in said_by("trace", held_out)
     result = CliRunner().invoke(app, ["generate", "The river", "--max-new-tokens", "2", *FLAGS])
     assert result.exit_code == 0
     assert f"export: {NOTE}" in result.stderr

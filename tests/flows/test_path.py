@@ -114,7 +114,7 @@ def test_explain_takes_no_row_that_was_made_of_other_documents(finished: Plan) -
         facts = explain(finished.run, place)
         assert [facts[stage] for stage in ("dedup", "quality", "domains", "select")] == [None] * 4
         assert facts["document"]["id"] == place.id
-        list(explanation(facts, finished.run))
+        list(explanation(facts))
 
 
 def test_explain_says_of_a_held_out_document_whether_it_is_evaluated(finished: Plan) -> None:

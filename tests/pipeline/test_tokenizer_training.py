@@ -200,6 +200,12 @@ def test_a_tiktoken_file_becomes_a_tokenizer_json_with_special_tokens_on_free_id
         assert loaded.tokenizer.encode(text, add_special_tokens=False).ids == encoding.encode_ordinary(text)
 
 
+def test_the_largest_rank_is_taken() -> None:
+    ranks = small_ranks() | {b"zz": (1 << 21) - 1}
+    tokenizer = from_tiktoken(parse_tiktoken(tiktoken_file(ranks), "given"), PATTERNS["llama3"], ["<s>"])
+    assert tokenizer.encode("zz", add_special_tokens=False).ids == [(1 << 21) - 1]
+
+
 def test_a_given_tokenizer_json_is_kept_byte_for_byte(tmp_path: Path) -> None:
     raw, store = Store(str(tmp_path / "raw")), Store(str(tmp_path / "store"))
     data = from_tiktoken(small_ranks(), PATTERNS["gpt2"], ["<s>", "</s>"]).to_str(pretty=True).encode()
@@ -223,6 +229,10 @@ def test_a_given_tokenizer_json_is_kept_byte_for_byte(tmp_path: Path) -> None:
     [
         (b"aGk= 1\nnot a line\n", {}, ConfigError, "given line 2 is not a base64 token and a rank"),
         (b"aGk= 1\n", {}, ConfigError, "must hold every single byte"),
+        (tiktoken_file({b"zz": -1} | small_ranks()), {}, ConfigError, r"given line 1: its rank is not from 0 to 2,097,151"),
+        (tiktoken_file(small_ranks() | {b"zz": 1 << 21}), {}, ConfigError, r"given line 265: its rank is not from 0 to 2,097,151"),
+        (tiktoken_file(small_ranks() | {b"zz": 10**18}), {}, ConfigError, r"given line 265: its rank is not from 0"),
+        (b"aGk= " + b"1" * 5000, {}, ConfigError, "given line 1 is not a base64 token and a rank"),
         (tiktoken_file(small_ranks() | {b"zz": 256}), {}, ConfigError, "each rank once"),
         (b"{}", {"format": "tokenizer.json"}, ConfigError, "is no tokenizer.json"),
         (gzip.compress(tiktoken_file(small_ranks()), mtime=0), {}, ConfigError, r"given is compressed \(gzip\): unpack it"),

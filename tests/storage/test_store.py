@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointResolutionError, ParamValidationError  # type: ignore[import-untyped]
 
 from storage import store as module
 from storage.errors import ConfigError, RetryableError
@@ -272,6 +273,42 @@ def test_what_no_retry_can_mend_is_tried_once(error: Exception) -> None:
     assert flaky.calls == 1
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("Invalid endpoint: x"),
+        ParamValidationError(report='Invalid bucket name "b"'),
+        EndpointResolutionError(msg="Custom endpoint `x`\nwas not a valid URI"),
+    ],
+)
+def test_what_is_never_sent_is_the_users_to_mend(error: Exception) -> None:
+    """In one line, at once."""
+    flaky = Flaky(9, error)
+    with pytest.raises(ConfigError, match=r"^store s3://bucket/x: .*; check the bucket and the AWS_\* variables$"):
+        Store("s3://bucket/x")._try(flaky)
+    assert flaky.calls == 1
+
+
+def test_a_connection_that_fails_over_a_value_error_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies behind an error is none of ours; what was raised counts."""
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    error = ConnectionResetError(104, "reset")
+    error.__context__ = ValueError("of a line of the answer")
+    assert Store("s3://bucket/x")._try(Flaky(1, error)) == "value"
+
+
+@pytest.mark.parametrize("uri", ["s3://b?c/x", "s3://bü/x", "s3://b c/x", "s3://b%20c", "s3://b*c/x", "s3://ab/x", "s3://-abc", "s3://..."])
+def test_a_bucket_that_no_request_can_name_is_refused(uri: str) -> None:
+    """At construction, in one line that says what a name may hold."""
+    with pytest.raises(ConfigError, match="is no bucket's name: it has to be 3 or more letters"):
+        Store(uri)
+
+
+@pytest.mark.parametrize("uri", ["s3://abc", "s3://my.bucket-1/x y/ü", "s3://Old_Bucket/x", f"s3://{'b' * 63}/x"])
+def test_any_bucket_of_s3_is_taken(uri: str) -> None:
+    assert Store(uri).uri == uri
+
+
 def test_local_errors_come_as_they_are(tmp_path: Path) -> None:
     flaky = Flaky(9, OSError(5, "bad disk"))
     with pytest.raises(OSError, match="bad disk"):
@@ -340,6 +377,15 @@ def test_a_prefix_that_s3fs_would_cut_is_refused() -> None:
         ("AWS_ENDPOINT_URL", "s3://127.0.0.1:9000", "AWS_ENDPOINT_URL does not begin with http"),
         ("AWS_ENDPOINT_URL", "http://", "AWS_ENDPOINT_URL names no host"),
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:port", "AWS_ENDPOINT_URL is no URL"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9?x=1", "AWS_ENDPOINT_URL holds a query or a fragment"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9#x", "AWS_ENDPOINT_URL holds a query or a fragment"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:0", "AWS_ENDPOINT_URL names port 0"),
+        ("AWS_ENDPOINT_URL", "https://.", "AWS_ENDPOINT_URL names a host that can be none"),
+        ("AWS_ENDPOINT_URL", "http://exa_mple:9", "AWS_ENDPOINT_URL names a host that can be none"),
+        ("AWS_ENDPOINT_URL", "http://a..b:9", "AWS_ENDPOINT_URL names a host that can be none"),
+        ("AWS_ENDPOINT_URL", "http://-a:9", "AWS_ENDPOINT_URL names a host that can be none"),
+        ("AWS_ENDPOINT_URL", f"http://{'a' * 64}:9", "AWS_ENDPOINT_URL names a host that can be none"),
+        ("AWS_ENDPOINT_URL", "http://[::1:9", "AWS_ENDPOINT_URL is no URL"),
         ("AWS_ENDPOINT_URL_S3", "http://me:s3cr3t@127.0.0.1:9000", "AWS_ENDPOINT_URL_S3 holds credentials"),
     ],
 )
@@ -353,6 +399,20 @@ def test_a_variable_that_no_request_can_be_made_with_is_named(
             action()
         assert "s3cr3t" not in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9000", "https://s3.example.org", "http://[::1]:9000", "http://localhost.:9", "http://a-b/x"]
+)
+def test_an_endpoint_that_can_be_one_is_taken(url: str) -> None:
+    assert module._wrong_endpoint(url) is None
+
+
+def test_a_region_that_is_none_is_the_users_to_mend(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it was tried again"))
+    monkeypatch.setenv("AWS_REGION", "us_east!")
+    with pytest.raises(ConfigError, match=r"check the bucket and the AWS_\* variables"):
+        s3_store.write("a", b"x")
 
 
 def test_s3_on_loopback_is_reached_without_the_proxy(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from storage.artifact import Attempt, FileEntry, Manifest
 from storage.errors import ConfigError, IntegrityError
@@ -59,6 +61,9 @@ BAD_ROWS = {
     "no field 'question'": {"choices": ["one", "two"], "gold": 0},
     "no field 'choices'": {"question": "Which?", "gold": 0},
     "no field 'gold'": {"question": "Which?", "choices": ["one", "two"]},
+    "gold '²' is none of its 2 choices": {**GOOD, "gold": "²"},
+    "gold '٣' is none of its 2 choices": {**GOOD, "gold": "٣"},
+    "gold '9999999": {**GOOD, "gold": "9" * 5000},
     "choice 1 has 25 tokens or more, the model takes 24": {**GOOD, "choices": ["one", "w " * 25]},
 }
 
@@ -116,6 +121,14 @@ def test_what_only_python_knows_is_left_to_the_harness() -> None:
         ({"other.jsonl": b""}, "task t: its data file data.jsonl is not among the files"),
         ({"data.jsonl": jsonl(GOOD), "b/t.yaml": CHOICE.format(name="t").encode()}, "task t is defined twice"),
         ({"data.jsonl": jsonl(GOOD), "t.yaml": b"task: [\n"}, "t.yaml: not a YAML file: line 2"),
+        ({"data.jsonl": jsonl(GOOD) + b'{"a":' * 100_000}, "task t, row 2 of data.jsonl: nested too deeply"),
+        ({"data.jsonl": b"[" * 100_000}, "task t: data.jsonl: nested too deeply"),
+        ({"data.jsonl": b"[{]"}, "task t: data.jsonl: no JSON"),
+        ({"data.jsonl": b'{"a": ' + b"9" * 5000 + b"}"}, "task t, row 1 of data.jsonl: no JSON"),
+        ({"data.jsonl": jsonl(GOOD), "t.yaml": b"task: t\na: 2024-99-99\n"}, "t.yaml: not a YAML file: line 2: not a timestamp"),
+        ({"data.jsonl": jsonl(GOOD), "t.yaml": b"a: 1" + b":59" * 2000 + b".5"}, "t.yaml: not a YAML file: line 1: not a float"),
+        ({"data.jsonl": jsonl(GOOD), "t.yaml": b"a: [!!bool x]\n"}, "t.yaml: not a YAML file: line 1: not a bool"),
+        ({"data.jsonl": jsonl(GOOD), "t.yaml": b"[" * 5000}, "t.yaml: nested too deeply"),
         ({"data.jsonl": jsonl(GOOD), "t.yaml": b"- a\n"}, "t.yaml: expected the fields of a task"),
         ({"data.jsonl": jsonl(GOOD), "t.yaml": b"task: u\n"}, "no task t; the files define u"),
     ],
@@ -123,6 +136,93 @@ def test_what_only_python_knows_is_left_to_the_harness() -> None:
 def test_files_that_make_no_task_are_named(files: dict[str, bytes], message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
         check({"t.yaml": CHOICE.format(name="t").encode(), **files})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_gzip_that_is_cut_or_damaged_anywhere_is_named(seed: int) -> None:
+    """By file, wherever it is cut; one with a bad byte gives the same rows or is named."""
+    chance = random.Random(seed)
+    whole = gzip.compress(jsonl(*[{**GOOD, "question": f"{chance.random()}?"} for _ in range(50)]))
+    task = CHOICE.format(name="t").encode()
+    for end in (2, 5, 9, 10, len(whole) - 9, len(whole) - 8, len(whole) - 1, *(chance.randrange(2, len(whole)) for _ in range(40))):
+        with pytest.raises(ConfigError, match=r"^task t: data\.jsonl is gzip that is cut off or damaged: "):
+            check({"t.yaml": task, "data.jsonl": whole[:end]})
+    for at in (2, 3, 12, len(whole) // 2, len(whole) - 6, len(whole) - 2):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x5A
+        with pytest.raises(ConfigError, match=r"^task t: data\.jsonl is gzip that is cut off or damaged: "):
+            check({"t.yaml": task, "data.jsonl": bytes(damaged)})
+
+
+def task_with(**fields: str) -> bytes:
+    """The task with other `doc_to_…`, given without that."""
+    content = yaml.safe_load(CHOICE.format(name="t"))
+    text: str = yaml.safe_dump({**content, **{f"doc_to_{name}": value for name, value in fields.items()}})
+    return text.encode()
+
+
+NULL_ROW: dict[str, Any] = {**GOOD, "hint": None, "parts": {"a": None}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"text": "{{hint}}"}, "'{{hint}}': 'hint' is null"),
+        ({"text": "hint"}, "'hint' is null"),
+        ({"text": "Q: {{ question }} {{ hint }}"}, "'Q: {{ question }} {{ hint }}': 'hint' is null"),
+        ({"text": "{{ 'H: ' ~ hint }}"}, "\"{{ 'H: ' ~ hint }}\": 'hint' is null"),
+        ({"text": "{{ hint | upper }}"}, "'{{ hint | upper }}': 'hint' is null"),
+        ({"text": "{{ hint | default('none') }}"}, "\"{{ hint | default('none') }}\": 'hint' is null"),
+        ({"text": "{{ parts.a }}"}, "'{{ parts.a }}': a value that it writes out is null"),
+        ({"target": "{{ hint }}"}, "'{{ hint }}': 'hint' is null"),
+        ({"choice": "{{ [question, hint] }}"}, "choice 1 is None, expected text"),
+        ({"choice": "{{ hint }}"}, "'{{ hint }}': 'hint' is null"),
+    ],
+)
+def test_null_is_not_asked_as_a_word(fields: dict[str, str], problem: str) -> None:
+    """Neither as a field nor in a template, where it would be written as `None`."""
+    with pytest.raises(ConfigError) as caught:
+        check({"t.yaml": task_with(**fields), "data.jsonl": jsonl(NULL_ROW)})
+    assert str(caught.value) == f"task t, row 1 of data.jsonl: {problem}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{question}}{% if hint %} {{hint}}{% endif %}",
+        "{{ hint or question }}",
+        "{{ hint | default('none', true) }}",
+        "{{ 'yes' if hint is none else 'no' }}{% if hint is not none %}{{ hint }}{% endif %}{% if hint != None %}{{ hint }}{% endif %}",
+    ],
+)
+def test_a_template_may_test_for_null(text: str) -> None:
+    check({"t.yaml": task_with(text=text), "data.jsonl": jsonl(NULL_ROW)})
+
+
+@pytest.mark.parametrize("gold", ["²", "007", "9" * 5000])
+def test_what_a_template_gives_for_a_number_is_one(gold: str) -> None:
+    """The harness reads digits as Python does, where a task has choices; else they are text."""
+    with pytest.raises(ConfigError, match=r"row 1 of data\.jsonl: '\{\{gold\}\}' gives .* is read as a number and is none"):
+        check({"t.yaml": task_with(target="{{gold}}"), "data.jsonl": jsonl({**GOOD, "gold": gold})})
+    content = {**yaml.safe_load(task_with(target="{{gold}}")), "output_type": "loglikelihood"}
+    del content["doc_to_choice"]
+    check({"t.yaml": yaml.safe_dump(content).encode(), "data.jsonl": jsonl({**GOOD, "gold": gold})})
+
+
+def test_choices_of_the_task_and_fields_of_several_words_are_taken() -> None:
+    """As the harness takes them: the values of a dictionary in the task file, and a column whatever its name."""
+    content = {**yaml.safe_load(task_with(target="right answer")), "doc_to_choice": {"a": "one", "b": "two"}}
+    check({"t.yaml": yaml.safe_dump(content).encode(), "data.jsonl": jsonl({"question": "Which?", "right answer": 1})})
+    with pytest.raises(ConfigError, match="gold 2 is none of its 2 choices"):
+        check({"t.yaml": yaml.safe_dump(content).encode(), "data.jsonl": jsonl({"question": "Which?", "right answer": 2})})
+
+
+def test_loops_of_a_template_are_bounded() -> None:
+    """One that would take hours is left to the harness; one of a usual size is looked at."""
+    loop = "{{% for a in range({0}) %}}{{% for b in range({0}) %}}{{% for c in range({0}) %}}{{% endfor %}}{{% endfor %}}{{% endfor %}}"
+    check({"t.yaml": task_with(text=loop.format(99_999)), "data.jsonl": jsonl(GOOD)})
+    with pytest.raises(ConfigError, match="'hint' is null"):
+        check({"t.yaml": task_with(text=loop.format(4) + "{{hint}}"), "data.jsonl": jsonl(NULL_ROW)})
 
 
 def test_lists_compressed_rows_and_included_files_are_read() -> None:

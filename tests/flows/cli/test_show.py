@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from rich.table import Table
 
-from flows.cli.show import decision, explanation, garbage_table, grouped, status_table
-from flows.graph.runs import Run
+from flows.cli.show import decision, explanation, garbage_table, grouped, shards_of, status_table
 from flows.graph.walk import StageName, State, Visit
 from flows.history.garbage import Garbage
-from flows.history.lineage import Copy
-from storage.store import FileInfo, Store
+from flows.history.lineage import Copy, Tokens
+from storage.store import FileInfo
 from tests.flows.rendering import rendered
 
 
@@ -81,6 +81,16 @@ def test_the_decision_follows_a_copy_through_the_groups_that_it_lost_in() -> Non
     }
 
 
+@pytest.mark.parametrize(("split", "shards"), [(None, "tokenize"), ("train", "tokenize"), ("held_out", "held_out_tokens")])
+def test_the_shards_of_a_document_are_those_of_its_side(split: str | None, shards: str) -> None:
+    assert shards_of(None if split is None else Tokens(split, "code", 0, 3, 9)) == shards
+
+
+def test_the_decision_on_a_text_without_lines_is_right_of_an_empty_one() -> None:
+    said = decision({"select": {"keep": False, "reason": "lines"}, "stale": {}})["dropped"]
+    assert said == "lines: nothing is left of its text: it is empty, or the lines that many documents repeat are all that it has"
+
+
 def test_the_decision_says_where_a_document_is_kept_and_when_there_is_none() -> None:
     kept = {"keep": True, "reason": None, "domain": "math", "component": "essays-only", "split": "train"}
     assert decision({"select": kept, "stale": {}}) == {"kept": "in essays-only, to train on"}
@@ -112,7 +122,7 @@ def test_an_explanation_says_which_items_of_the_evaluation_a_document_covers() -
         "select": {"keep": False, "reason": "eval_overlap"},
         "stale": {},
     }
-    sections = {part.title: rendered(part) for part in explanation(facts, Run(Store("."), "r")) if isinstance(part, Table)}
+    sections = {part.title: rendered(part) for part in explanation(facts) if isinstance(part, Table)}
     assert sections["decision"][1:] == ["dropped eval_overlap: it holds an item of an evaluation task, see below"]
     covered = ["bench/b.jsonl item 0 100.0 % of its words", "bench/a.jsonl item 3 25.0 % of its words"]
     assert sections["overlap with evaluation"][1:] == covered

@@ -85,6 +85,37 @@ def test_the_home_of_nobody_is_refused(home: Path, tmp_path: Path, field: str) -
         load_execution(with_fields(tmp_path, **{field: "~no-such-user/x"}))
 
 
+@pytest.mark.parametrize("field", FOLDERS)
+@pytest.mark.parametrize("written", ["", " ", "file:/tmp/x", "file:x", "FILE:/x", "gs:/bucket/x"])
+def test_what_names_no_folder_is_refused(home: Path, tmp_path: Path, written: str, field: str) -> None:
+    """In one line; it was the current folder, or one in it with that name."""
+    with pytest.raises(ConfigError, match=rf"\n *{field}: '{written}': names no folder.*$"):
+        load_execution(with_fields(tmp_path, **{field: written}))
+
+
+@pytest.mark.parametrize("field", ["store", "raw_root"])
+@pytest.mark.parametrize("uri", ["file://host/x", "file://", "file://./x", "file://localhost/x"])
+def test_the_folder_of_another_machine_is_refused(home: Path, tmp_path: Path, uri: str, field: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{field}: '{uri}': names no folder"):
+        load_execution(with_fields(tmp_path, **{field: uri}))
+
+
+@pytest.mark.parametrize(("written", "folder"), [(".", ""), ("a:b", "a:b"), ("./file:/x", "file:/x"), ("x/y:/z", "x/y:/z")])
+def test_a_folder_may_have_a_colon_in_its_name(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for field in FOLDERS:
+        assert getattr(load_execution(with_fields(tmp_path, **{field: written})), field) == str(tmp_path / folder)
+
+
+@pytest.mark.parametrize("uri", ["s3://b?c/x", "s3://bü/x", "s3://b c/x", "s3://bu#cket"])
+def test_a_bucket_that_no_request_can_name_is_refused(home: Path, tmp_path: Path, uri: str) -> None:
+    with pytest.raises(ConfigError, match=r"store: .*is no bucket's name") as caught:
+        load_execution(with_fields(tmp_path, store=uri))
+    assert len(str(caught.value).splitlines()) == 2
+
+
 @pytest.mark.parametrize("field", ["store", "raw_root"])
 @pytest.mark.parametrize("uri", ["s3:///x", "s3://", "s3:/bucket/x", "s3:bucket", "s3:////x", "S3:///x"])
 def test_a_store_in_s3_that_names_no_bucket_is_refused(home: Path, tmp_path: Path, uri: str, field: str) -> None:

@@ -158,6 +158,28 @@ def test_a_number_without_end_is_refused(tmp_path: Path, start: str) -> None:
     assert len(str(caught.value)) < len(str(file)) + 200
 
 
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [
+        ("1" + ":59" * 2000 + ".5", "float"),
+        ("2024-99-99", "timestamp"),
+        ("2024-01-01 30:00:00", "timestamp"),
+        ("!!bool perhaps", "bool"),
+        ("!!int ''", "int"),
+        ("!!float ''", "float"),
+        ("!!timestamp today", "timestamp"),
+        ("9" * 9000, "int"),
+    ],
+)
+def test_a_value_that_is_none_of_its_kind_is_refused(tmp_path: Path, written: str, kind: str) -> None:
+    """In one line that says where, without what is written there."""
+    file = tmp_path / "file.yaml"
+    file.write_text(f"text: x\nshares: {{a: 1, b: [{written}]}}")
+    with pytest.raises(ConfigError) as caught:
+        load(file, Whole)
+    assert str(caught.value) == f"{file}: not a YAML file: line 2, column 20: not a {kind}, as which YAML reads it; in quotes it is text"
+
+
 def test_an_override_is_not_what_the_file_says(tmp_path: Path) -> None:
     """What the environment replaces is not looked at in the file."""
     file = tmp_path / "file.yaml"

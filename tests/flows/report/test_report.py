@@ -135,7 +135,8 @@ def test_the_page_loads_nothing(finished: Plan) -> None:
 
 def test_the_figures_are_those_of_the_artifacts(finished: Plan) -> None:
     """The funnel closes and starts with what ingest counted; tokens, steps and artifacts are the manifests'."""
-    run, page = finished.run, Page(build_report(finished.run))
+    run, built = finished.run, build_report(finished.run)
+    page = Page(built)
 
     def number(cell: str) -> int:
         return int(cell.replace(",", ""))
@@ -162,6 +163,7 @@ def test_the_figures_are_those_of_the_artifacts(finished: Plan) -> None:
     held_out = page.table("domain", "documents to train on", "bytes", "documents held out")
     assert sum(number(row[1]) for row in tokens) == run.need("tokenize").counts["documents"]
     judged = page.table("domain", "documents held out", "covered by training")
+    assert "whose URL or near twin is to train on are not among these" in built
     assert sum(number(row[3]) for row in held_out) == sum(number(row[1]) for row in judged)
     assert all(number(row[1]) == sum(number(cell) for cell in row[2:5]) for row in judged)
     assert sum(number(row[4]) for row in judged) == run.need("held_out_tokens").counts["documents"]

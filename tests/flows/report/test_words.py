@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.report.words import counts_text, scores_table
+from flows.report.words import counts_text, coverage_table, scores_table
 from storage.artifact import Manifest
 from tests.flows.rendering import rendered
 
@@ -11,6 +11,15 @@ def test_counts_are_said_in_words() -> None:
     counts = {"documents": 1234, "documents_with_url": 0, "size_bytes": 5, "reason:near": 3, "near_candidates": 2}
     said = counts_text(Manifest("dedup", "", "", {}, (), counts))
     assert said == "1,234 documents, 0 documents compared by URL, 5 bytes, 2 near candidates"
+
+
+def test_the_table_of_coverage_tells_what_select_dropped_before_as_covered() -> None:
+    """Two things are called covered: what `select` drops for its URL or twin, and what `coverage` finds by n-grams."""
+    cells = {cell: {"documents": n, "size_bytes": 10 * n, "words": n} for n, cell in enumerate(("in", "covered", "over_cap", "left"), 4)}
+    rows = rendered(coverage_table({"domains": {"code": {**cells, "left_words_in_50_grams": 0}}}))
+    assert rows[1] == "code 4 5 6 7 70 0.00%"
+    said = "not among these: held-out documents whose URL or near twin is to train on, which select dropped (covered in the funnel)"
+    assert " ".join(rows[2:]) == said
 
 
 def test_scores_show_every_domain_beside_the_unigram_model_and_every_metric_of_a_task() -> None:
