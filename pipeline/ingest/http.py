@@ -111,10 +111,10 @@ def typed_body(
     if kind == "unknown" and found != "other":
         kind = found
     if kind == "unknown" or found == "other":
-        if not (looks_like_html(data) and looks_like_text(data)):
+        if not (looks_like_html(data) and looks_like_text(data, declared)):
             return Skip("not_html")
         kind = "html"
-    if not looks_like_text(data):
+    if not looks_like_text(data, declared):
         return Skip("not_text")
     truncated = not complete and not data.rstrip().lower().endswith(b"</html>")
     return Body(data, kind != "text", declared or charset, truncated, noai)
