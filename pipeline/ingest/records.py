@@ -15,7 +15,9 @@ _SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _NUMBER = re.compile(r"\d{4,}", re.A)
 _DIGITS = re.compile(r"(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?", re.A)
 _THIS_OR_LAST_CENTURY = ("19", "20")
-_UNITS_PER_SECOND = {digits: 10 ** (digits // 3 * 3 - 9) for digits in (9, 10, 12, 13, 15, 16, 18, 19)}  # by the digits of a date since 1973
+_UNITS_PER_SECOND = {
+    digits: 10 ** (digits // 3 * 3 - 9) for digits in (9, 10, 12, 13, 15, 16, 18, 19)
+}  # by the digits of a date since 1973
 _CLOCK = r"(?:[T\s]\s*(\d\d:\d\d(?::\d\d(?:\.\d+)?)?)\s*(Z|UTC|GMT|[+-]\d\d:?\d\d)?)?"
 _SPELLED = re.compile(rf"(\d{{4}})(?:[-/.](\d\d?)(?:[-/.](\d\d?){_CLOCK})?)?", re.I | re.A)
 _DAY_OF_YEAR = re.compile(r"(\d{4})-(\d{3})", re.A)
