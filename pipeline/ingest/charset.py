@@ -140,8 +140,8 @@ def declared_in_page(data: bytes) -> str | None:
 
 
 def wide_without_mark(data: bytes, declared: str | None = None) -> str | None:
-    """UTF-16 or UTF-32 of text without a mark, in its byte order: by the NUL bytes of its markup and spaces, by characters of four bytes, or
-    as a header `declared` it, where that makes writing of the bytes; None for other data."""
+    """UTF-16 or UTF-32 of text without a mark, in its byte order: by the NUL bytes of its markup and spaces, by characters of four bytes,
+    or as a header `declared` it, where that makes writing of the bytes; None for other data."""
     return _utf16_by_zeros(data) or _utf32(data) or _declared_wide(data, declared)
 
 
@@ -263,7 +263,7 @@ def _damaged_or_legacy(data: bytes, declared: list[str | None], is_html: bool) -
 
 
 def _has_sure_utf8(data: bytes) -> bool:
-    """Whether bytes that are no Cyrillic, Greek or Asian text hold sequences of UTF-8 that are none of Latin letters: "â€™", two of "Ã©"."""
+    """Whether bytes hold sequences of UTF-8 that legacy text of the West does not: "â€™", two of "Ã©"."""
     return _SURE_UTF8.search(data) is not None or len(_LIKELY_UTF8.findall(data)) > 1
 
 

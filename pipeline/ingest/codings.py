@@ -163,8 +163,8 @@ def _behind_line_end(body: bytes, at: int) -> int:
 
 def _begins_declared(body: bytes, line: re.Match[bytes], end: int) -> bool:
     """Whether a body that is declared as chunked and begins with a hexadecimal `line` is so still, and not text that the crawler has put
-    together: another chunk follows where the size says, a page or what is no text begins behind the line, or a last chunk ends it all. Where
-    the size reaches over the body, text is in chunks if its lines end in another way than the first."""
+    together: another chunk follows where the size says, a page or what is no text begins behind the line, or a last chunk ends it all.
+    Where the size reaches over the body, text is in chunks if its lines end in another way than the first."""
     start = line.end()
     if start == end:
         return not body[start:].strip() or b":" in body[start : start + 100].partition(b"\n")[0]  # trailers
@@ -184,8 +184,10 @@ def _begins_declared(body: bytes, line: re.Match[bytes], end: int) -> bool:
 def _begins_chunked(body: bytes, start: int, end: int) -> bool:
     """Whether an undeclared body that begins with a hexadecimal line is chunked: another chunk follows where the size says, or a page or
     a compressed one begins behind the line."""
-    if end < len(body):
-        return _CHUNK_SIZE.match(body, end + 2 if body[end : end + 2] == b"\r\n" else end + 1) is not None
+    if end < len(body) and _CHUNK_SIZE.match(body, end + 2 if body[end : end + 2] == b"\r\n" else end + 1) is not None:
+        return True
+    if end < len(body) and body[start - 2 : start] != b"\r\n":
+        return False
     head = body[start : start + 64]
     return _by_magic(head) is not None or starts_as_html(head.lstrip(b"\xef\xbb\xbf\xfe\xff").replace(b"\0", b""))  # UTF-16 too
 
@@ -193,8 +195,11 @@ def _begins_chunked(body: bytes, start: int, end: int) -> bool:
 class _Unpacker(Protocol):
     """What zlib, bz2 and lzma have in common: one stream of one coding."""
 
-    eof: bool
-    unused_data: bytes
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 

@@ -76,9 +76,8 @@ def response_body(message: bytes, limit: int, identified: str | None = None) -> 
     if headers is None:
         return Skip("http_status")
     codings = [coding for name in ("content-encoding", "transfer-encoding") for coding in headers.get(name, "").split(",")]
-    is_short = (
-        not any(coding.strip() for coding in codings) and is_length(length := headers.get("content-length", "")) and int(length) > len(body)
-    )
+    length = headers.get("content-length", "")
+    is_short = not any(coding.strip() for coding in codings) and is_length(length) and int(length) > len(body)
     noai = header_opts_out(headers)
     return typed_body(body, headers.get("content-type"), limit, codings=codings, identified=identified, is_short=is_short, noai=noai)
 

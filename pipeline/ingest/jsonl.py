@@ -103,16 +103,8 @@ def _null_above(fields: dict[str, Any], name: str) -> str | None:
 
 def type_name(value: object) -> str:
     """What a value is, in the words of JSON; other types by Python's name."""
-    names = {
-        type(None): "null",
-        bool: "a boolean",
-        int: "an integer",
-        float: "a number",
-        str: "a string",
-        list: "a list",
-        dict: "an object",
-    }
-    return names.get(type(value)) or f"of type {type(value).__name__}"
+    names = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    return "null" if value is None else names.get(type(value)) or f"of type {type(value).__name__}"
 
 
 def record_key(fields: dict[str, Any], id_field: str | None) -> str | None:

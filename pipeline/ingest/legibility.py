@@ -1,9 +1,9 @@
 """How implausible a text is as writing: what a wrong charset leaves behind, whatever the language.
 
 Of the characters beyond ASCII these are implausible: replacement characters, C1 controls and private use; signs and symbols inside words
-("¶wiat", "º" before a letter); words of two scripts, and single ideographs stuck to Latin letters ("caf茅"); four and more Latin letters with marks in a row
-("Êàðàâàí"); capitals behind small letters ("кАРАВАН"); ideographs and Hangul outside the common sets of China, Taiwan, Japan
-and Korea; half-width kana.
+("¶wiat", "º" before a letter); words of two scripts, and single ideographs stuck to Latin letters ("caf茅"); four and more Latin letters
+with marks in a row ("Êàðàâàí"); capitals behind small letters ("кАРАВАН"); ideographs and Hangul outside the common sets of China, Taiwan,
+Japan and Korea; half-width kana.
 """
 
 from __future__ import annotations

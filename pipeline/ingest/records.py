@@ -15,9 +15,7 @@ _SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _NUMBER = re.compile(r"\d{4,}", re.A)
 _DIGITS = re.compile(r"(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?", re.A)
 _THIS_OR_LAST_CENTURY = ("19", "20")
-_UNITS_PER_SECOND = {
-    digits: 10 ** (digits // 3 * 3 - 9) for digits in (9, 10, 12, 13, 15, 16, 18, 19)
-}  # by the digits of a date since 1973
+_UNITS_PER_SECOND = {9: 1, 10: 1, 12: 10**3, 13: 10**3, 15: 10**6, 16: 10**6, 18: 10**9, 19: 10**9}  # by the digits of dates since 1973
 _CLOCK = r"(?:[T\s]\s*(\d\d:\d\d(?::\d\d(?:\.\d+)?)?)\s*(Z|UTC|GMT|[+-]\d\d:?\d\d)?)?"
 _SPELLED = re.compile(rf"(\d{{4}})(?:[-/.](\d\d?)(?:[-/.](\d\d?){_CLOCK})?)?", re.I | re.A)
 _DAY_OF_YEAR = re.compile(r"(\d{4})-(\d{3})", re.A)
@@ -93,9 +91,9 @@ def iso_utc(value: Any) -> str | None:
     digits they have in our time. Fractions are cut.
     """
     if isinstance(value, str):
-        value = value.strip()
-        if _SECONDS.fullmatch(value) and _is_valid(value):
-            return value
+        value = text = value.strip()
+        if _SECONDS.fullmatch(text) and _is_valid(text):
+            return text
     try:
         return _to_datetime(value).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
     except (ValueError, TypeError, AttributeError, OverflowError, OSError):  # AttributeError: no date at all, as None

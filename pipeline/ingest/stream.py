@@ -2,8 +2,8 @@
 place of each byte in the file.
 
 Skippable zstd frames are passed over; those of magic number 0x184D2A5D hold dictionaries, themselves compressed or not, for the frames
-behind them (IIPC, "Use of Zstandard in WARC files", which has one at the head of a file; files may be put together). Damage raises `Damaged`; `next_member` then goes on at the next member or
-frame that begins as a record of the format does.
+behind them (IIPC, "Use of Zstandard in WARC files", which has one at the head of a file; files may be put together). Damage raises
+`Damaged`; `next_member` then goes on at the next member or frame that begins as a record of the format does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import BinaryIO
 import zstandard
 
 GZIP_MAGIC = b"\x1f\x8b"
-GZIP_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")
+GZIP_MEMBER = re.compile(rb"\x1f\x8b\x08(?=[\x00-\x1f])")
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 ZSTD_FRAME = re.compile(rb"\x28\xb5\x2f\xfd|\x5d\x2a\x4d\x18")  # with data, or with a dictionary
 ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
@@ -117,7 +117,8 @@ class Stream:
         self._base, self._at = self.position - len(data), 0
 
     def read_through(self, end: re.Pattern[bytes], limit: int) -> bytes | None:
-        """Bytes through the first match of `end` (of `MAX_END_BYTES` or fewer); None when there is none within `limit` bytes (then nothing is read). Raises Damaged."""
+        """Bytes through the first match of `end` (of `MAX_END_BYTES` or fewer); None when there is none within `limit` bytes (then
+        nothing is read). Raises Damaged."""
         while True:  # what is there first: the bytes behind it may be damaged and belong to another record
             start = self._at
             if self._none_before is not None and self._none_before[0] is end:  # as where many headers begin and none ends
