@@ -3,7 +3,8 @@
 Source: RFC 3986, section 6 (case, percent-encoding, path segments, scheme's default port), UTS 46 without transitional processing for
 hosts, as browsers have it (ß and ss are two), HTML forms for queries (`+` is a space), and the usual conventions of crawlers (fragments,
 tracking parameters in query and path, index pages, a trailing slash). A fragment that begins with ! or / is the page that a script shows,
-and stays. Deviations from the RFC: http and https are one; parameters are sorted; `www.` is kept.
+and stays. Deviations from the RFC: http and https are one; parameters are sorted by name, those of one name stay in their order; `www.`
+is kept.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ ROUTES = ("!", "/")
 _NOT_IN_HOSTS = re.compile(r"[\x00-\x20\x7f#%/:<>?@\[\\\]^|]")
 _SEMICOLON = re.compile(r"(;|%3B)")
 _EQUALS = re.compile(r"=|%3D")
+_AMPERSANDS = re.compile(r"^(?:amp;)+")  # of "&amp;" in HTML that was not unescaped
 _ESCAPE = re.compile(rb"%(?:([0-9A-Fa-f]{2}))?")
 _KEPT = frozenset(range(0x21, 0x7F)) - frozenset(b'"<>\\^`{|}')
 
@@ -95,9 +97,9 @@ def _path(path: str, config: UrlConfig) -> str:
 
 
 def _query(query: str, config: UrlConfig) -> str:
-    fields = [_escapes(field.replace("+", " ")) for field in query.split("&") if field]
+    fields = [_AMPERSANDS.sub("", _escapes(field.replace("+", " "))) for field in query.split("&") if field]
     kept = [_without_tracking(field, config) for field in fields if not _is_tracking(field, config)]
-    return "&".join(sorted(field for field in kept if field))
+    return "&".join(sorted((field for field in kept if field), key=lambda field: field.partition("=")[0]))
 
 
 def _without_tracking(segment: str, config: UrlConfig) -> str:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pipeline.ingest.http import Body, response_body, typed_body
+from pipeline.ingest.http import Body, is_length, response_body, typed_body
 from pipeline.ingest.records import Bad, BadRecord, Event, Record, Skip
 from pipeline.ingest.stream import Damaged, Stream
-from pipeline.ingest.warc import is_length, record_key, skip_blank
+from pipeline.ingest.warc import record_key, skip_blank
 
 MAX_LINE_BYTES = 64 << 10
 FIELDS_V1 = 5

@@ -40,6 +40,10 @@ _XML = re.compile(rb"""^\s*<\?xml[^>]{1,200}?encoding\s*=\s*["']([A-Za-z0-9_:.-]
 _TAG = re.compile(rb"<[^<>]{0,2000}>")
 _UNREAD = re.compile(rb"<(script|style)\b", re.I)
 _NON_ASCII = re.compile(rb"[\x80-\xff]")
+_SURROGATE_PAIR = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]")  # CESU-8, as Java and MySQL wrote emoji
+_SURE_UTF8 = re.compile(rb"\xe2[\x80-\x84][\x80-\xbf]|\xf0\x9f[\x80-\xbf]{2}")  # punctuation and signs; emoji
+_LIKELY_UTF8 = re.compile(rb"\xc3[\xa0-\xbf]")  # small Latin letters with marks
+_RARE_AT_THE_END = re.compile(rb"[\xc2-\xdf\xe2\xf0]")  # as letters: capitals, and those that end few words
 _ESCAPED = (("iso2022_jp_2", b"\x1b$"), ("iso2022_jp_ext", b"\x1b$"), ("iso2022_kr", b"\x1b$)C"))  # 7-bit, so ASCII to who doesn't know
 
 # Where the standard means a superset of the codec that resiliparse's table names, and labels that the table lacks.
@@ -96,14 +100,17 @@ codecs.register_error("caravan-control", _keep_as_control)
 def decode(data: bytes, *, declared: str | None = None, is_html: bool = False) -> str:
     """The text of `data`. `declared` is the charset that a header names. Never fails: what cannot be decoded becomes U+FFFD."""
     for mark, name in BOMS:
-        if data.startswith(mark) and (text := _marked(data[len(mark) :], name)) is not None:
-            return text
-    if (wide := utf16_without_mark(data)) is not None:
+        if data.startswith(mark):
+            if (text := _marked(data[len(mark) :], name)) is not None:
+                return text
+            data = data[len(mark) :]
+            break
+    if (wide := wide_without_mark(data, declared)) is not None:
         return data.decode(wide, "replace")
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        return _damaged_or_legacy(data, [python_name(label) for label in _declarations(data, declared, is_html)])
+        return _damaged_or_legacy(data, [python_name(label) for label in _declarations(data, declared, is_html)], is_html)
     if data.isascii():
         return _seven_bit(data, declared, is_html) or text
     return text
@@ -132,8 +139,51 @@ def declared_in_page(data: bytes) -> str | None:
     return "utf-8" if label.startswith("utf-16") else label
 
 
-def utf16_without_mark(data: bytes) -> str | None:
-    """The byte order of UTF-16 text without a mark, by the NUL bytes of its markup and spaces; None for other data."""
+def wide_without_mark(data: bytes, declared: str | None = None) -> str | None:
+    """UTF-16 or UTF-32 of text without a mark, in its byte order: by the NUL bytes of its markup and spaces, by characters of four bytes,
+    or as a header `declared` it, where that makes writing of the bytes; None for other data."""
+    return _utf16_by_zeros(data) or _utf32(data) or _declared_wide(data, declared)
+
+
+def _utf32(data: bytes) -> str | None:
+    """Which UTF-32 the bytes are: other data has hardly four bytes in a row that it allows."""
+    head = data[: min(4096, len(data) & ~3)]
+    if len(head) < 8 or b"\0" not in head:
+        return None
+    return next((name for name in ("utf-32-le", "utf-32-be") if _is_written_in(head, name)), None)
+
+
+def _declared_wide(data: bytes, declared: str | None) -> str | None:
+    """The UTF-16 that a header declares, for text without markup and spaces. Pairs of ASCII are ideographs, so valid UTF-8 is none."""
+    name = python_name(declared or "")
+    head = data[: min(4096, len(data) & ~1)]
+    if name is None or not name.startswith("utf-16") or len(head) < 2 or is_utf8(head):
+        return None
+    for order in ("utf-16-be", "utf-16-le") if name.endswith("be") else ("utf-16-le", "utf-16-be"):
+        if _is_written_in(head, order) and implausible_fraction(head.decode(order, "ignore")) <= ILLEGIBLE:
+            return order
+    return None
+
+
+def _is_written_in(head: bytes, encoding: str) -> bool:
+    """Whether bytes are strictly of a charset, but for a character cut at the end, and next to all printable."""
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return sum(1 for char in text if not (char.isprintable() or char.isspace())) <= len(text) // 50 + 1
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are valid UTF-8, but for a character cut at the end."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(data)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _utf16_by_zeros(data: bytes) -> str | None:
     head = data[:4096]
     if b"\0" not in head or len(head) < 2:
         return None
@@ -152,7 +202,8 @@ def _marked(data: bytes, encoding: str) -> str | None:
     text = data.decode(encoding, "replace")
     bad = text.count("\ufffd")
     if encoding == "utf-8":
-        return text if bad <= _beyond_ascii(text) - bad or bad == 0 else None
+        good = _beyond_ascii(text) - bad
+        return text if bad <= good or len(_cut_tail(data)) > 1 else None
     return text if bad <= len(text) // 10 + 1 else None
 
 
@@ -175,22 +226,52 @@ def _declarations(data: bytes, declared: str | None, is_html: bool) -> Iterator[
         yield label
 
 
-def _damaged_or_legacy(data: bytes, declared: list[str | None]) -> str:
-    """The text of bytes that are neither ASCII nor valid UTF-8. A tie is UTF-8 where that is declared, and a few bad bytes more where no
-    legacy charset makes writing of the text either."""
-    as_utf8 = data.decode("utf-8", "replace")
+def _cut_tail(data: bytes) -> bytes:
+    """The beginning of a character of UTF-8 at the end of bytes that are valid but for it; empty for others."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        decoder.decode(data)
+    except UnicodeDecodeError:
+        return b""
+    return decoder.getstate()[0]
+
+
+def _joined_surrogate(pair: re.Match[bytes]) -> bytes:
+    return pair[0].decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass").decode("utf-16-le").encode()
+
+
+def _damaged_or_legacy(data: bytes, declared: list[str | None], is_html: bool) -> str:
+    """The text of bytes that are neither ASCII nor valid UTF-8. UTF-8 that is cut within its last character is UTF-8 where that is
+    declared. A tie is, too, or what legacy text of the West never holds, and a few bad bytes more where no legacy charset makes writing of
+    the text either."""
+    paired = _SURROGATE_PAIR.sub(_joined_surrogate, data)
+    as_utf8 = paired.decode("utf-8", "replace")
     bad = as_utf8.count("\ufffd") - data.count(b"\xef\xbf\xbd")
     good = _beyond_ascii(as_utf8) - bad
-    if good > bad or (good == bad and "utf-8" in declared):
+    is_declared = "utf-8" in declared
+    if good > bad or (good == bad and is_declared):
+        return as_utf8
+    tail = _cut_tail(paired)
+    if tail and (good or (is_declared and (len(tail) > 1 or is_html or _RARE_AT_THE_END.match(tail)))):
         return as_utf8
     encoding, mark = _most_legible(data, [name for name in declared if name is not None and not name.startswith(("utf-", "iso2022", "hz"))])
     if good + bad < FEW_CHARS and mark > ILLEGIBLE and good * MAX_BAD_PER_GOOD >= bad:
         return as_utf8
+    if is_declared and is_single_byte(encoding) and _FAMILY.get(encoding, "latin") in {"latin", *_LATIN_FAMILIES} and _has_sure_utf8(data):
+        return as_utf8
     return data.decode(encoding, _on_error(encoding))
 
 
+def _has_sure_utf8(data: bytes) -> bool:
+    """Whether bytes hold sequences of UTF-8 that legacy text of the West does not: "â€™", two of "Ã©"."""
+    return _SURE_UTF8.search(data) is not None or len(_LIKELY_UTF8.findall(data)) > 1
+
+
 def _most_legible(data: bytes, declared: list[str]) -> tuple[str, float]:
-    """(legacy charset, its implausible fraction): the most legible of those declared, that detected and its siblings."""
+    """(legacy charset, its implausible fraction): the most legible of those declared, that detected and its siblings. Of two that are
+    declared, windows-1252 comes behind another Latin one: servers say it of every page."""
+    if len(declared) > 1 and declared[0] == "cp1252" and _FAMILY.get(declared[1]) in _LATIN_FAMILIES:
+        declared = declared[::-1]
     sample = sample_of(data)
     detected = _detected(sample)
     if detected is not None and declared and declared[0] == detected:

@@ -15,7 +15,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import zstandard
 from fastwarc.stream_io import BrotliReader
@@ -28,6 +28,8 @@ MAX_RATIO = 200
 MAX_EMPTY_BYTES = 64  # of a compressed empty body; noise may pass for one of Brotli
 FREE_BYTES = 1 << 20
 LZMA_MEMORY_BYTES = 128 << 20
+STEP_BYTES = 8 << 10
+BROTLI_STEP_BYTES = 1 << 10
 RLE_BLOCK = 1
 ZSTD_WINDOW_BYTES = 8 << 20  # RFC 9659; a frame of one segment has a window of its own size
 
@@ -36,8 +38,11 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 _MAGIC = {"gzip": GZIP, "zstd": ZSTD, "bzip2": b"BZh", "xz": b"\xfd7zXZ\0"}
 _FOREIGN = {"compress": b"\x1f\x9d", "lz4": b"\x04\x22\x4d\x18", "lzop": b"\x89LZO", "lzip": b"LZIP"}
+_BEFORE_MAGIC = re.compile(rb"(?:\xef\xbb\xbf|[ \t\r\n])+")  # what scripts print before they compress
+MAGIC_BYTES = 10
 _BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)")
 _ALIASES = {"x-gzip": "gzip", "zlib": "deflate", "x-deflate": "deflate", "brotli": "br", "x-bzip2": "bzip2", "bzip": "bzip2", "lzma": "xz"}
+_ZEROS = re.compile(rb"\0+")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]{0,1024})?\r?\n")
 _LAST_CHUNK = re.compile(rb"\r?\n0+[ \t]*(?:;[^\r\n]{0,1024})?\r?\n\r?\n\s*\Z")
 
@@ -76,7 +81,10 @@ def _next_layer(body: bytes, left: Sequence[str], limit: int) -> tuple[str, Unpa
     """The outermost layer of a body and what is within; ("", None) where there is no more. Raises BadRecord."""
     if (chunks := _chunks(body, "chunked" in left)) is not None:
         return "chunked", chunks
-    if (name := _by_magic(body)) is not None:
+    start = _BEFORE_MAGIC.match(body)
+    if (name := _by_magic(body)) is None and start and (name := _by_magic(body[start.end() : start.end() + MAGIC_BYTES])) is not None:
+        body = body[start.end() :]
+    if name is not None:
         return name, _undo(name, body, limit)
     if (inner := _sure_zlib(body, limit)) is not None:
         return "deflate", inner
@@ -127,17 +135,17 @@ def _chunks(body: bytes, declared: bool) -> Unpacked | None:
     while found := _CHUNK_SIZE.match(body, at):
         size = int(found[1], 16)
         start = found.end()
-        if size == 0:
-            return Unpacked(b"".join(pieces), True) if declared or pieces else None
         end = start + size
-        if not pieces and not declared and not _begins_chunked(body, start, end):
+        if not pieces and not (_begins_declared(body, found, end) if declared else size and _begins_chunked(body, start, end)):
             return None
+        if size == 0:
+            return Unpacked(b"".join(pieces), True)
         pieces.append(body[start:end])
         if end >= len(body):
             if _LAST_CHUNK.search(body[-64:]):
                 raise BadRecord("bad_encoding", "chunked: the size of a chunk reaches over the last one")
             return Unpacked(b"".join(pieces), False)
-        at = end + (2 if body[end : end + 2] == b"\r\n" else 1 if body[end : end + 1] == b"\n" else 0)
+        at = _behind_line_end(body, end)
         if at == end:
             raise BadRecord("bad_encoding", f"chunked: no chunk ends at byte {end}")
     if pieces:
@@ -149,28 +157,81 @@ def _chunks(body: bytes, declared: bool) -> Unpacked | None:
     return None
 
 
+def _behind_line_end(body: bytes, at: int) -> int:
+    return at + (2 if body[at : at + 2] == b"\r\n" else 1 if body[at : at + 1] == b"\n" else 0)
+
+
+def _begins_declared(body: bytes, line: re.Match[bytes], end: int) -> bool:
+    """Whether a body that is declared as chunked and begins with a hexadecimal `line` is so still, and not text that the crawler has put
+    together: another chunk follows where the size says, a page or what is no text begins behind the line, or a last chunk ends it all.
+    Where the size reaches over the body, text is in chunks if its lines end in another way than the first."""
+    start = line.end()
+    if start == end:
+        return not body[start:].strip() or b":" in body[start : start + 100].partition(b"\n")[0]  # trailers
+    behind = _behind_line_end(body, end)
+    if end < behind and (behind == len(body) or _CHUNK_SIZE.match(body, behind)):
+        return True
+    head = body[start : start + 64]
+    if _by_magic(head) is not None or starts_as_html(head) or not looks_like_text(body) or _LAST_CHUNK.search(body[-64:]):
+        return True
+    if end < len(body):
+        return False
+    if not line[0].endswith(b"\r\n"):
+        return False
+    return body.count(b"\n", start) > body.count(b"\r\n", start) or body.find(b"\n", start) < 0
+
+
 def _begins_chunked(body: bytes, start: int, end: int) -> bool:
     """Whether an undeclared body that begins with a hexadecimal line is chunked: another chunk follows where the size says, or a page or
     a compressed one begins behind the line."""
-    if end < len(body):
-        return _CHUNK_SIZE.match(body, end + 2 if body[end : end + 2] == b"\r\n" else end + 1) is not None
+    if end < len(body) and _CHUNK_SIZE.match(body, end + 2 if body[end : end + 2] == b"\r\n" else end + 1) is not None:
+        return True
+    if end < len(body) and body[start - 2 : start] != b"\r\n":
+        return False
     head = body[start : start + 64]
     return _by_magic(head) is not None or starts_as_html(head.lstrip(b"\xef\xbb\xbf\xfe\xff").replace(b"\0", b""))  # UTF-16 too
 
 
-def _gzip(body: bytes, size: int) -> Unpacked:
-    """Every member; bytes behind the last that are no member are padding."""
-    pieces, left = list[bytes](), size
-    while body[:2] == GZIP[:2] or not pieces:
-        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        pieces.append(unpacker.decompress(body, left))
-        left -= len(pieces[-1])
-        if not unpacker.eof:
-            return Unpacked(b"".join(pieces), False)
-        body = unpacker.unused_data
-        if left <= 0:
-            break
+class _Unpacker(Protocol):
+    """What zlib, bz2 and lzma have in common: one stream of one coding."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _streams(body: bytes, size: int, begin: Callable[[], _Unpacker], magic: bytes) -> Unpacked:
+    """Every stream (gzip: member) of a body; zeros between them, and bytes behind the last that are no stream, are padding."""
+    pieces, left, at = list[bytes](), size, 0
+    while at == 0 or body.startswith(magic, at):
+        unpacker = begin()
+        while not unpacker.eof:
+            if at >= len(body):
+                return Unpacked(b"".join(pieces), False)
+            step = body[at : at + STEP_BYTES]  # the whole of what is left would be copied for each of many small streams
+            at += len(step)
+            pieces.append(unpacker.decompress(step, left))
+            left -= len(pieces[-1])
+            if left <= 0:
+                return Unpacked(b"".join(pieces), True)
+        at -= len(unpacker.unused_data)
+        if (zeros := _ZEROS.match(body, at)) is not None:
+            at = zeros.end()
     return Unpacked(b"".join(pieces), True)
+
+
+def _gzip(body: bytes, size: int) -> Unpacked:
+    """Every member; and, where the header has no magic number, the raw deflate that some servers send as gzip."""
+    if body.startswith(GZIP[:2]):
+        return _streams(body, size, lambda: zlib.decompressobj(zlib.MAX_WBITS | 16), GZIP[:2])
+    found = _raw_deflate(body, size)
+    if not found.complete or not looks_like_text(found.data):  # without a checksum, noise may pass for it
+        raise ValueError("no gzip member")
+    return found
 
 
 def _deflate(body: bytes, size: int) -> Unpacked:
@@ -178,11 +239,15 @@ def _deflate(body: bytes, size: int) -> Unpacked:
     try:
         return _inflate(body, size, zlib.MAX_WBITS)
     except zlib.error:
-        unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
-        data = unpacker.decompress(body, size)
-        if unpacker.unused_data.strip():  # without a checksum, noise may pass for a short stream
-            raise ValueError("bytes behind its end") from None
-        return Unpacked(data, unpacker.eof)
+        return _raw_deflate(body, size)
+
+
+def _raw_deflate(body: bytes, size: int) -> Unpacked:
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    data = unpacker.decompress(body, size)
+    if unpacker.unused_data.strip():  # without a checksum, noise may pass for a short stream
+        raise ValueError("bytes behind its end")
+    return Unpacked(data, unpacker.eof)
 
 
 def _inflate(body: bytes, size: int, wbits: int) -> Unpacked:
@@ -238,17 +303,26 @@ def _frame_end(body: bytes, at: int) -> int:
 
 
 def _brotli(body: bytes, size: int) -> Unpacked:
-    return Unpacked(BrotliReader(io.BytesIO(body)).read(size), True)
+    """What comes out before a Brotli body breaks off or is damaged: they cannot be told apart, for want of a checksum."""
+    reader, pieces, left = BrotliReader(io.BytesIO(body)), list[bytes](), size
+    try:
+        while left > 0 and (piece := reader.read(min(left, BROTLI_STEP_BYTES))):
+            pieces.append(piece)
+            left -= len(piece)
+    except OSError:
+        data = b"".join(pieces)
+        if not looks_like_text(data):
+            raise
+        return Unpacked(data, False)
+    return Unpacked(b"".join(pieces), True)
 
 
 def _bzip2(body: bytes, size: int) -> Unpacked:
-    unpacker = bz2.BZ2Decompressor()
-    return Unpacked(unpacker.decompress(body, size), unpacker.eof)
+    return _streams(body, size, bz2.BZ2Decompressor, b"BZh")
 
 
 def _xz(body: bytes, size: int) -> Unpacked:
-    unpacker = lzma.LZMADecompressor(memlimit=LZMA_MEMORY_BYTES)
-    return Unpacked(unpacker.decompress(body, size), unpacker.eof)
+    return _streams(body, size, lambda: lzma.LZMADecompressor(memlimit=LZMA_MEMORY_BYTES), _MAGIC["xz"])
 
 
 _UNPACKERS: dict[str, Callable[[bytes, int], Unpacked]] = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from pipeline.ingest.charset import BOMS, is_single_byte, python_name, utf16_without_mark
+from pipeline.ingest.charset import BOMS, is_single_byte, python_name, wide_without_mark
 from pipeline.ingest.records import Bad, Event, Record, Skip
 from pipeline.ingest.sniff import looks_like_html
 from pipeline.ingest.stream import Damaged, Stream
@@ -32,7 +32,7 @@ def read_file(stream: Stream, max_record_bytes: int, *, path: str, root: str, en
         yield Bad("too_large", 0, f"more than {max_record_bytes} bytes")
     elif not data.strip():
         yield Skip("empty")
-    elif b"\0" in data and encoding is None and not data.startswith(MARKS) and utf16_without_mark(data) is None:
+    elif b"\0" in data and encoding is None and not data.startswith(MARKS) and wide_without_mark(data) is None:
         yield Skip("not_text")
     elif encoding is not None and not data.startswith(MARKS) and (problem := _not_in(encoding, data)) is not None:
         yield Bad("wrong_encoding", problem.start, f"{problem.reason} in {encoding}")

@@ -21,6 +21,13 @@ TEXT_TYPES = {"text/plain"}
 UNKNOWN_TYPES = {"unknown/unknown", "application/unknown", "application/octet-stream", "binary/octet-stream", "content/unknown", "*/*"}
 LIST_FIELDS = {"content-type", "content-encoding", "transfer-encoding", "x-robots-tag"}
 MAX_HEADS = 5
+MAX_HEAD_BYTES = 1 << 20
+MAX_LENGTH_DIGITS = 18
+# What an archive may identify in a payload that it kept in its coding.
+COMPRESSION_TYPES = {
+    *("application/gzip", "application/x-gzip", "application/zlib", "application/zstd", "application/x-zstd", "application/x-brotli"),
+    *("application/x-bzip", "application/x-bzip2", "application/x-xz", "application/x-lzma"),
+}
 
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 _STATUS = re.compile(rb"HTTP/\d+(?:\.\d+)?\s+(\d{3})")
@@ -42,21 +49,21 @@ class Body(NamedTuple):
 def parse_headers(lines: bytes) -> dict[str, str]:
     """Header lines by lower-case name; folded lines are joined. Of several with a name the first counts; fields that are lists are joined
     by commas (RFC 9110, section 5.3). Lines without a colon are passed over."""
-    headers: dict[str, str] = {}
+    headers: dict[str, list[str]] = {}
     name = ""
     for line in lines.splitlines():
         if line[:1] in (b" ", b"\t") and name:
-            headers[name] += " " + line.strip().decode("utf-8", "replace")
+            headers[name].append(" " + line.strip().decode("utf-8", "replace"))
             continue
         key, colon, raw = line.partition(b":")
         name, value = key.strip().lower().decode("utf-8", "replace"), raw.strip().decode("utf-8", "replace")
         if colon and name not in headers:
-            headers[name] = value
+            headers[name] = [value]
         elif colon and name in LIST_FIELDS:
-            headers[name] += f", {value}"
+            headers[name].append(f", {value}")
         else:
             name = ""
-    return headers
+    return {name: "".join(pieces) for name, pieces in headers.items()}
 
 
 def response_body(message: bytes, limit: int, identified: str | None = None) -> Body | Skip:
@@ -69,14 +76,19 @@ def response_body(message: bytes, limit: int, identified: str | None = None) -> 
     if headers is None:
         return Skip("http_status")
     codings = [coding for name in ("content-encoding", "transfer-encoding") for coding in headers.get(name, "").split(",")]
-    return typed_body(body, headers.get("content-type"), limit, codings=codings, identified=identified, noai=header_opts_out(headers))
+    length = headers.get("content-length", "")
+    is_short = not any(coding.strip() for coding in codings) and is_length(length) and int(length) > len(body)
+    noai = header_opts_out(headers)
+    return typed_body(body, headers.get("content-type"), limit, codings=codings, identified=identified, is_short=is_short, noai=noai)
 
 
 def _head_and_body(message: bytes) -> tuple[dict[str, str] | None, bytes]:
     """The headers (None: the status is not 200) and the body of a response; interim responses before it are passed over. Raises
     BadRecord."""
     for _ in range(MAX_HEADS):
-        end = _HEADER_END.search(message)
+        end = _HEADER_END.search(message, 0, MAX_HEAD_BYTES)
+        if end is None and len(message) > MAX_HEAD_BYTES:
+            raise BadRecord("bad_http", f"a head of more than {MAX_HEAD_BYTES} bytes")
         head, body = (message[: end.start()], message[end.end() :]) if end else (message, b"")
         status = _STATUS.match(head)
         if status is None:
@@ -89,6 +101,11 @@ def _head_and_body(message: bytes) -> tuple[dict[str, str] | None, bytes]:
     raise BadRecord("bad_http", "responses within responses")
 
 
+def is_length(text: str) -> bool:
+    """Whether a header's text is a length in bytes; longer digits are damage, and `int` refuses thousands of them."""
+    return text.isascii() and text.isdigit() and len(text) <= MAX_LENGTH_DIGITS
+
+
 def typed_body(
     body: bytes,
     content_type: str | None,
@@ -97,11 +114,15 @@ def typed_body(
     codings: Sequence[str] = (),
     identified: str | None = None,
     charset: str | None = None,
+    is_short: bool = False,
     noai: bool = False,
 ) -> Body | Skip:
     """A payload as text in HTML or plain, or why it is neither, by its declared type, by the type that an archive identified, and by its
-    bytes. `charset` holds where the type names none. Raises BadRecord: bad_encoding, too_large."""
+    bytes. `charset` holds where the type names none; `is_short`: fewer bytes than their header says, so a page without its end breaks off.
+    Raises BadRecord: bad_encoding, too_large."""
     kind, declared = content_kind(content_type)
+    if (identified or "").partition(";")[0].strip().lower() in COMPRESSION_TYPES:
+        identified = None
     found, _ = content_kind(identified)
     if kind == "other" or (found == "other" and not _may_be_text(identified or "")):
         return Skip("not_html")
@@ -111,12 +132,12 @@ def typed_body(
     if kind == "unknown" and found != "other":
         kind = found
     if kind == "unknown" or found == "other":
-        if not (looks_like_html(data) and looks_like_text(data)):
+        if not (looks_like_html(data) and looks_like_text(data, declared)):
             return Skip("not_html")
         kind = "html"
-    if not looks_like_text(data):
+    if not looks_like_text(data, declared):
         return Skip("not_text")
-    truncated = not complete and not data.rstrip().lower().endswith(b"</html>")
+    truncated = (is_short or not complete) and not data.rstrip().lower().endswith(b"</html>")
     return Body(data, kind != "text", declared or charset, truncated, noai)
 
 

@@ -64,7 +64,7 @@ def _parse(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadRecord("invalid_json", str(error)) from error
     if not isinstance(value, dict):
-        raise BadRecord("not_an_object", type(value).__name__)
+        raise BadRecord("not_an_object", f"the line is {type_name(value)}")
     return value
 
 
@@ -86,12 +86,25 @@ def text_of(fields: dict[str, Any], text_field: str) -> str:
     """The text of a record. Raises BadRecord: missing_text, bad_text."""
     text = field_of(fields, text_field, absent := object())
     if text is absent:
-        raise BadRecord("missing_text", f"no field {text_field!r}")
+        raise BadRecord("missing_text", f"{null} is null" if (null := _null_above(fields, text_field)) else f"no field {text_field!r}")
     if text is None:
         raise BadRecord("missing_text", f"{text_field} is null")
     if not isinstance(text, str):
-        raise BadRecord("bad_text", f"{text_field!r} is a {type(text).__name__}")
+        raise BadRecord("bad_text", f"{text_field!r} is {type_name(text)}")
     return text
+
+
+def _null_above(fields: dict[str, Any], name: str) -> str | None:
+    """The beginning of a dotted path whose value is null, or None."""
+    parts = name.split(".")
+    paths = (".".join(parts[:n]) for n in range(1, len(parts)))
+    return next((path for path in paths if field_of(fields, path, "") is None), None)
+
+
+def type_name(value: object) -> str:
+    """What a value is, in the words of JSON; other types by Python's name."""
+    names = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    return "null" if value is None else names.get(type(value)) or f"of type {type(value).__name__}"
 
 
 def record_key(fields: dict[str, Any], id_field: str | None) -> str | None:
@@ -100,5 +113,5 @@ def record_key(fields: dict[str, Any], id_field: str | None) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise BadRecord("bad_id", f"{id_field!r} is a {type(value).__name__}")
+        raise BadRecord("bad_id", f"{id_field!r} is {type_name(value)}")
     return str(value).encode("utf-8", "surrogatepass").decode("utf-8", "replace")

@@ -1,9 +1,9 @@
 """How implausible a text is as writing: what a wrong charset leaves behind, whatever the language.
 
 Of the characters beyond ASCII these are implausible: replacement characters, C1 controls and private use; signs and symbols inside words
-("¶wiat"); words of two scripts, and single ideographs stuck to Latin letters ("caf茅"); four and more Latin letters with marks in a row
-("Êàðàâàí"); capitals behind small letters ("кАРАВАН"); ideographs and Hangul outside the common sets of China, Taiwan, Japan
-and Korea; half-width kana.
+("¶wiat", "º" before a letter); words of two scripts, and single ideographs stuck to Latin letters ("caf茅"); four and more Latin letters
+with marks in a row ("Êàðàâàí"); capitals behind small letters ("кАРАВАН"); ideographs and Hangul outside the common sets of China, Taiwan,
+Japan and Korea; half-width kana.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _EAST_ASIAN = re.compile(f"[{_IDEOGRAPH}\uac00-\ud7a3]")
 # Signs that stand inside or beside words in good text: apostrophes, dashes, dots, hyphens, quotes; marks of trade, degree, footnote.
 _IN_WORDS = frozenset("\u00ad\u00b7\u2010\u2011\u2012\u2013\u2014\u2018\u2019\u201a\u201b\u02bc\u02b9\u2027\u30fb\u2026")
 _BESIDE_WORDS = frozenset("\u00a9\u00ae\u2122\u00b0\u20ac\u00a3\u00aa\u00ba\u2116")
-_SIGN = re.compile(r"[^\W\d_]?[^\w\s\x00-\x7f\u3000-\u303f\uff00-\uff65]+[^\W\d_]?|[^\W\d_]?[\u00b2\u00b3\u00b9\u00bc-\u00be][^\W\d_]?")
+_SIGN = re.compile(r"[^\w\s\x00-\x7f\u3000-\u303f\uff00-\uff65]+|[\u00b2\u00b3\u00b9\u00bc-\u00be]")
+_ORDINAL_BEFORE_LETTER = re.compile(r"[\u00aa\u00ba](?=[^\W\d_])")
 
 
 def implausible_fraction(text: str) -> float:
@@ -40,15 +41,16 @@ def implausible_fraction(text: str) -> float:
     found += sum(len(run) for run in _MARKED_RUN.findall(text))
     found += len(_BETWEEN_LATIN.findall(text))
     found += sum(1 for char in _EAST_ASIAN.findall(text) if char not in _common_east_asian())
-    found += sum(map(_implausible_sign, _SIGN.findall(text)))
+    found += sum(_implausible_signs(text, *signs.span()) for signs in _SIGN.finditer(text))
+    found += len(_ORDINAL_BEFORE_LETTER.findall(text))
     found += sum(map(_case_turns, _WORD.findall(text)))
     return min(1.0, found / beyond)
 
 
-def _implausible_sign(place: str) -> int:
-    """How many signs of a run with its neighbours are where no sign stands. `place` is [letter] signs [letter]."""
-    before, behind = place[0].isalpha(), place[-1].isalpha() and len(place) > 1
-    signs = place[before : len(place) - behind]
+def _implausible_signs(text: str, start: int, end: int) -> int:
+    """How many signs of the run from `start` to `end` are where no sign stands, by the letters beside it."""
+    before, behind = text[start - 1 : start].isalpha(), text[end : end + 1].isalpha()
+    signs = text[start:end]
     if before and behind:
         return sum(1 for char in signs if char not in _IN_WORDS)
     if before or behind:

@@ -10,11 +10,12 @@ import re
 from collections.abc import Mapping
 
 LOOK_BYTES = 256 << 10  # heads with styles and scripts in them are long
+MAX_TAG_BYTES = 1200
 
 _DIRECTIVE = re.compile(r"(?<![\w-])no(?:image)?ai(?![\w-])", re.I)
-_META = re.compile(rb"<meta\s([^<>]{0,1000})", re.I)
-_NAME = re.compile(rb"""(?<![\w-])name\s*=\s*["']?\s*([\w.-]+)""", re.I)
-_CONTENT = re.compile(rb"""(?<![\w-])content\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.I)
+_META = re.compile(rb"<meta(?=[\s/])", re.I)
+_IN_TAG = re.compile(rb"""(?:[^<>"']|"[^"]*"|'[^']*'|["'])*""")
+_ATTRIBUTE = re.compile(rb"""([^\s"'<>/=]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
 _ROBOTS = re.compile(rb"robots|[\w.-]*bot|[\w.-]*(?:crawler|spider)|google-extended|anthropic-ai|claude-web", re.I)
 
 
@@ -31,10 +32,15 @@ def page_opts_out(page: bytes) -> bool:
     lower = head.lower()
     if b"noai" not in lower and b"noimageai" not in lower:
         return False
-    for tag in _META.finditer(head):
-        name, content = _NAME.search(tag[1]), _CONTENT.search(tag[1])
-        if name is not None and content is not None and _ROBOTS.fullmatch(name[1]):
-            value = next(group for group in content.groups() if group is not None)
-            if _DIRECTIVE.search(value.decode("latin-1")):
-                return True
-    return False
+    return any(_opts_out(head[tag.end() : tag.end() + MAX_TAG_BYTES]) for tag in _META.finditer(head))
+
+
+def _opts_out(tag: bytes) -> bool:
+    """Whether a robots meta tag says so; `tag` is what is behind its name, and more."""
+    inside = _IN_TAG.match(tag)
+    attributes: dict[bytes, bytes] = {}
+    for name, *values in _ATTRIBUTE.findall(inside[0] if inside else b""):
+        attributes.setdefault(name.lower(), b"".join(values).strip())
+    names = attributes.get(b"name", b"").rstrip(b"/"), attributes.get(b"http-equiv", b"").lower()
+    is_robots = _ROBOTS.fullmatch(names[0]) is not None or names[1] == b"x-robots-tag"
+    return is_robots and _DIRECTIVE.search(attributes.get(b"content", b"").decode("latin-1")) is not None

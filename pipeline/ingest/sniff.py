@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.ingest.charset import BOMS, utf16_without_mark
+from pipeline.ingest.charset import BOMS, wide_without_mark
 
 LOOK_BYTES = 2048
 SAMPLE_BYTES = 64 << 10
@@ -14,7 +14,9 @@ _PAGE = re.compile(rb"<!doctype\s+html|<html[\s>]|<head[\s>]|<body[\s>]", re.I)
 _START = re.compile(rb"<(?:!doctype\s+html|html|head|body|script|iframe|h1|div|font|table|style|title|meta|link|br|p|a|b)[\s/>]", re.I)
 _CONTROLS = bytes(range(0x09)) + bytes(range(0x0E, 0x1B)) + bytes(range(0x1C, 0x20)) + b"\x7f"
 # Documents that are written in text and are not text to read, and what may be too short to show in control characters.
-_NO_TEXT = (b"%PDF-", b"%!PS-Adobe", b"{\\rtf", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"\xff\xd8\xff", b"PK\x03\x04", b"Rar!\x1a\x07")
+_NO_TEXT = (b"%PDF-", b"%!PS", b"{\\rtf", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"\xff\xd8\xff", b"PK\x03\x04", b"Rar!\x1a\x07")
+
+_BLANK = b"\xef\xbb\xbf \t\r\n\x0b\x0c"  # with the bytes of UTF-8's byte-order mark
 
 
 def looks_like_html(data: bytes) -> bool:
@@ -31,20 +33,21 @@ def starts_as_html(data: bytes) -> bool:
     return _START.match(data) is not None
 
 
-def looks_like_text(data: bytes) -> bool:
-    """Whether bytes can be text in some charset: next to no control characters, and no magic bytes of a type that is none."""
-    if data.startswith(_NO_TEXT):
+def looks_like_text(data: bytes, declared: str | None = None) -> bool:
+    """Whether bytes can be text in some charset: next to no control characters, and no magic bytes of a type that is none, at the
+    beginning or behind white space and a byte-order mark. `declared` is the charset that a header names."""
+    if data.startswith(_NO_TEXT) or data[:LOOK_BYTES].lstrip(_BLANK).startswith(_NO_TEXT):
         return False
     sample = data.strip(b"\0")[:SAMPLE_BYTES]
     if not sample:
         return False
     controls = len(sample) - len(sample.translate(None, _CONTROLS))
-    return controls <= MAX_CONTROL_FRACTION * len(sample) or _is_wide(data) or b"\x1b$)C" in sample
+    return controls <= MAX_CONTROL_FRACTION * len(sample) or _is_wide(data, declared) or b"\x1b$)C" in sample
 
 
-def _is_wide(data: bytes) -> bool:
+def _is_wide(data: bytes, declared: str | None = None) -> bool:
     """Whether it is UTF-16 or UTF-32."""
-    return any(data.startswith(mark) for mark, name in BOMS if name != "utf-8") or utf16_without_mark(data) is not None
+    return any(data.startswith(mark) for mark, name in BOMS if name != "utf-8") or wide_without_mark(data, declared) is not None
 
 
 def _head(data: bytes) -> bytes:

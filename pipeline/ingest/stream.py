@@ -1,9 +1,9 @@
 """The bytes inside a raw file: gzip with any number of members, zstd with any number of frames, or plain, read forwards in pieces, with the
 place of each byte in the file.
 
-Skippable zstd frames are passed over; one of magic number 0x184D2A5D at the head of the file holds the dictionary of all frames, itself
-compressed or not (IIPC, "Use of Zstandard in WARC files"). Damage raises `Damaged`; `next_member` then goes on at the next member or
-frame that begins as a record of the format does.
+Skippable zstd frames are passed over; those of magic number 0x184D2A5D hold dictionaries, themselves compressed or not, for the frames
+behind them (IIPC, "Use of Zstandard in WARC files", which has one at the head of a file; files may be put together). Damage raises
+`Damaged`; `next_member` then goes on at the next member or frame that begins as a record of the format does.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ from typing import BinaryIO
 import zstandard
 
 GZIP_MAGIC = b"\x1f\x8b"
-GZIP_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")
+GZIP_MEMBER = re.compile(rb"\x1f\x8b\x08(?=[\x00-\x1f])")
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-ZSTD_FRAME = re.compile(re.escape(ZSTD_MAGIC))
+ZSTD_FRAME = re.compile(rb"\x28\xb5\x2f\xfd|\x5d\x2a\x4d\x18")  # with data, or with a dictionary
 ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 ZSTD_SKIPPABLE_HEADER_BYTES = 8
 ZSTD_DICTIONARY_FRAME = b"\x5d\x2a\x4d\x18"
 ZSTD_DICTIONARY_MAGIC = b"\x37\xa4\x30\xec"
 MAX_DICTIONARY_BYTES = 64 << 20
+ZSTD_MAX_HEADER_BYTES = 18
+MAX_DICTIONARIES = 16  # as many archives in one file; a frame needs one of the last
+PADDING = b"\0 \t\r\n"
+MAX_END_BYTES = 4
 RAW_CHUNK_BYTES = 64 << 10
 ZSTD_CHUNK_BYTES = 2 << 10  # zstandard has no bound on output, so the input is kept small: blocks of 4 bytes give 128 KiB
 CHUNK_BYTES = 512 << 10
@@ -49,7 +53,7 @@ class Stream:
         file.seek(0)
         is_zstd = head == ZSTD_MAGIC or ZSTD_SKIPPABLE.match(head) is not None
         self.compression = "gzip" if head[:2] == GZIP_MAGIC else "zstd" if is_zstd else "none"
-        self._dictionary: zstandard.ZstdCompressionDict | None = None
+        self._decompressors = {0: zstandard.ZstdDecompressor()}  # by the id of their dictionary, the latest last
         self._fill_more = {"gzip": self._fill_gzip, "zstd": self._fill_zstd, "none": self._fill_plain}[self.compression]
         self._base = self._at = 0
         self._restart(0)
@@ -60,7 +64,7 @@ class Stream:
         self._raw, self._raw_offset = b"", file_offset
         self._gzip: zlib._Decompress | None = None
         self._zstd: zstandard.ZstdDecompressionObj | None = None
-        self._zstd_frames: zstandard.ZstdDecompressor | None = None
+        self._none_before: tuple[re.Pattern[bytes], int] | None = None
         self._member = file_offset
         self._base, self._at = (file_offset if self.compression == "none" else self.position), 0
         self._buffer = bytearray()
@@ -113,12 +117,17 @@ class Stream:
         self._base, self._at = self.position - len(data), 0
 
     def read_through(self, end: re.Pattern[bytes], limit: int) -> bytes | None:
-        """Bytes through the first match of `end`; None when there is none within `limit` bytes (then nothing is read). Raises Damaged."""
+        """Bytes through the first match of `end` (of `MAX_END_BYTES` or fewer); None when there is none within `limit` bytes (then
+        nothing is read). Raises Damaged."""
         while True:  # what is there first: the bytes behind it may be damaged and belong to another record
-            if found := end.search(self._buffer, self._at, self._at + limit):
+            start = self._at
+            if self._none_before is not None and self._none_before[0] is end:  # as where many headers begin and none ends
+                start = max(start, self._none_before[1] - MAX_END_BYTES - self._base)
+            if found := end.search(self._buffer, start, self._at + limit):
                 data = bytes(memoryview(self._buffer)[self._at : found.end()])
                 self._at = found.end()
                 return data
+            self._none_before = end, self._base + min(self._at + limit, len(self._buffer))
             if len(self._buffer) - self._at >= limit or not self._fill():
                 return None
 
@@ -154,7 +163,10 @@ class Stream:
         try:
             if self.compression == "gzip":
                 return zlib.decompressobj(GZIP_WBITS).decompress(raw, PROBE_BYTES)
-            with self._zstd_decompressor().stream_reader(raw) as reader:
+            if raw.startswith(ZSTD_DICTIONARY_FRAME):
+                self._keep_dictionary(offset)
+                return None
+            with self._decompressor_of(raw).stream_reader(raw) as reader:
                 return reader.read(PROBE_BYTES)
         except (zlib.error, zstandard.ZstdError):
             return None
@@ -226,7 +238,12 @@ class Stream:
                 self._pass_skippable_frames()
                 if not self._begin(ZSTD_MAGIC, "no zstd frame"):
                     return False
-                self._zstd = self._zstd_decompressor().decompressobj()
+                while len(self._raw) < ZSTD_MAX_HEADER_BYTES and self._read_raw(RAW_CHUNK_BYTES):
+                    pass
+                try:
+                    self._zstd = self._decompressor_of(self._raw).decompressobj()
+                except zstandard.ZstdError as error:
+                    raise self._fail("damaged", str(error)) from error
             if not self._raw and not self._read_raw(RAW_CHUNK_BYTES):
                 raise self._fail("truncated", "the file ends within a zstd frame")
             piece = self._raw[:ZSTD_CHUNK_BYTES]
@@ -242,10 +259,13 @@ class Stream:
                 self._buffer += data
                 return True
 
-    def _zstd_decompressor(self) -> zstandard.ZstdDecompressor:
-        if self._zstd_frames is None:
-            self._zstd_frames = zstandard.ZstdDecompressor(dict_data=self._dictionary)
-        return self._zstd_frames
+    def _decompressor_of(self, frame: bytes) -> zstandard.ZstdDecompressor:
+        """The decompressor with the dictionary that the head of a frame asks for; with the latest where it names none. Raises
+        ZstdError."""
+        number = zstandard.get_frame_parameters(frame[:ZSTD_MAX_HEADER_BYTES].ljust(ZSTD_MAX_HEADER_BYTES, b"\0")).dict_id
+        if number and number not in self._decompressors:
+            raise zstandard.ZstdError(f"the frame needs dictionary {number}, which the file does not hold before it")
+        return self._decompressors[number or next(reversed(self._decompressors))]
 
     def _pass_skippable_frames(self) -> None:
         """Go to the next zstd frame that holds data, over padding too; a dictionary on the way is kept."""
@@ -255,25 +275,31 @@ class Stream:
             end = self._raw_offset + ZSTD_SKIPPABLE_HEADER_BYTES + size
             if end > self._file.seek(0, 2):
                 raise self._fail("truncated", "the file ends within a skippable zstd frame")
-            if self._raw_offset == 0 and self._raw.startswith(ZSTD_DICTIONARY_FRAME):
-                self._file.seek(ZSTD_SKIPPABLE_HEADER_BYTES)
-                self._dictionary = self._dictionary_in(self._file.read(min(size, MAX_DICTIONARY_BYTES)))
-                self._zstd_frames = None
+            if self._raw.startswith(ZSTD_DICTIONARY_FRAME):
+                self._keep_dictionary(self._raw_offset)
             self._file.seek(end)
             self._raw, self._raw_offset = b"", end
 
-    def _dictionary_in(self, data: bytes) -> zstandard.ZstdCompressionDict | None:
-        """The dictionary that a frame holds, or None where it holds something else."""
+    def _keep_dictionary(self, offset: int) -> None:
+        """Keep the dictionary in the skippable frame at `offset`; one that holds something else or is damaged is passed over."""
+        self._file.seek(offset + 4)
+        data = self._file.read(min(int.from_bytes(self._file.read(4), "little"), MAX_DICTIONARY_BYTES))
         if data.startswith(ZSTD_MAGIC):
             try:
                 with zstandard.ZstdDecompressor().stream_reader(data) as reader:
                     data = reader.read(MAX_DICTIONARY_BYTES)
-            except zstandard.ZstdError as error:
-                raise self._fail("damaged", f"the dictionary: {error}") from error
-        return zstandard.ZstdCompressionDict(data) if data.startswith(ZSTD_DICTIONARY_MAGIC) else None
+            except zstandard.ZstdError:
+                return
+        if data.startswith(ZSTD_DICTIONARY_MAGIC):
+            dictionary = zstandard.ZstdCompressionDict(data)
+            number = dictionary.dict_id()
+            self._decompressors.pop(number, None)
+            self._decompressors[number] = zstandard.ZstdDecompressor(dict_data=dictionary)
+            if len(self._decompressors) > MAX_DICTIONARIES:
+                del self._decompressors[list(self._decompressors)[1]]
 
     def _begin(self, magic: bytes, what: str) -> bool:
-        """Begin the next member or frame; False at the end of the file. Zeros between and behind members are padding."""
+        """Begin the next member or frame; False at the end of the file. Zeros and blanks between and behind members are padding."""
         self._pass_padding(len(magic))
         if not self._raw:
             return False
@@ -284,9 +310,9 @@ class Stream:
         return True
 
     def _pass_padding(self, size: int) -> bool:
-        """Pass over zeros and hold at least `size` raw bytes; whether there are so many."""
+        """Pass over zeros and blanks, and hold at least `size` raw bytes; whether there are so many."""
         while True:
-            stripped = self._raw.lstrip(b"\0")
+            stripped = self._raw.lstrip(PADDING)
             self._raw_offset += len(self._raw) - len(stripped)
             self._raw = stripped
             if len(self._raw) >= size:

@@ -18,18 +18,18 @@ import hashlib
 import re
 from collections.abc import Iterator
 
-from pipeline.ingest.http import Body, parse_headers, response_body, typed_body
+from pipeline.ingest.http import Body, is_length, parse_headers, response_body, typed_body
 from pipeline.ingest.records import Bad, BadRecord, Event, Record, Skip
 from pipeline.ingest.stream import Damaged, Stream
 
 MAX_HEADER_BYTES = 64 << 10
-MAX_LENGTH_DIGITS = 18
 
 _BLANK = re.compile(rb"(?:[ \t]*\r?\n)+")
 _VERSION = re.compile(rb"WARC/[01]\.\d+[ \t]*\r?\n")
 _START = re.compile(rb"WARC/[01]\.\d+[ \t]*\r?\n[A-Za-z][A-Za-z-]{0,30}:")
 _END = b"\r\n\r\n"
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
+NOT_TRUNCATED = ("", "none", "no", "false")  # in WARC-Truncated, which by the standard is there for a reason alone
 _LOOK_BYTES = 16  # behind a record, for the start of the next one
 
 
@@ -90,11 +90,6 @@ def _read_block(stream: Stream, offset: int, max_record_bytes: int) -> tuple[dic
     return headers, block
 
 
-def is_length(text: str) -> bool:
-    """Whether a header's text is a length in bytes; longer digits are damage, and `int` refuses thousands of them."""
-    return text.isascii() and text.isdigit() and len(text) <= MAX_LENGTH_DIGITS
-
-
 def _ends_well(stream: Stream, offset: int) -> bool:
     """Whether the record ends as it should, the file ends, or the next record begins here. Damage behind the record's own member is
     left to the next call."""
@@ -131,7 +126,7 @@ def _event(headers: dict[str, str], block: bytes, offset: int, row: int, limit: 
     url = headers.get("warc-target-uri", "").strip().removeprefix("<").removesuffix(">") or None
     date = headers.get("warc-date")
     key = headers.get("warc-record-id") or record_key(url, date, body.data)
-    truncated = body.truncated or "warc-truncated" in headers
+    truncated = body.truncated or headers.get("warc-truncated", "").lower() not in NOT_TRUNCATED
     return Record(key, offset, row, None, body.data, body.is_html, body.declared, url, date, truncated, body.noai)
 
 

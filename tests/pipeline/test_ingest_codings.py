@@ -81,6 +81,55 @@ def test_a_body_that_breaks_off_gives_what_there_is_and_says_so(pack: Callable[[
     assert text.startswith(found.data)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"2024\nwas a good year\n",
+        b"Cafe\nand tea\n",
+        b"1\n00:01 --> 00:02\nWords\n2\nMore",
+        b"0\nis the first line of the poem\n",
+        b"2024\r\nwas a year\r\nof ships\r\n",
+        b"10\nsixteen is ten here\nand not elsewhere\n",
+        b"Cafe\n",
+    ],
+)
+def test_text_whose_first_line_is_hexadecimal_is_not_chunked_because_the_header_says_so(text: bytes) -> None:
+    """The crawler has put it together and left the header; the same text in chunks comes out of them, whole or not."""
+    assert unpacked(text, ["chunked"], LIMIT) == (text, True)
+    assert unpacked(chunks(text * 99), ["chunked"], LIMIT) == (text * 99, True)
+    assert unpacked(b"1f40\r\n" + text.replace(b"\r", b""), ["chunked"], LIMIT) == (text.replace(b"\r", b""), False)
+    assert unpacked(b"0\r\n\r\n", ["chunked"], LIMIT) == (b"", True)
+
+
+@pytest.mark.parametrize("pack", [gz, bz2.compress, lzma.compress, zstandard.ZstdCompressor().compress])
+def test_all_streams_of_a_body_are_read(pack: Callable[[bytes], bytes]) -> None:
+    """As parallel compressors write them, however many and however small."""
+    text = page() * 40
+    packed = b"".join(pack(text[at : at + 700]) for at in range(0, len(text), 700))
+    assert unpacked(packed, [], LIMIT) == (text, True)
+    assert not unpacked(packed[:-30], [], LIMIT).complete
+    assert unpacked(pack(b"") * 2000 + pack(text), [], LIMIT) == (text, True)
+
+
+@pytest.mark.parametrize("before", [b"\r\n", b"\n\n ", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n"])
+@pytest.mark.parametrize("pack", MARKED.values())
+def test_blanks_before_a_compressed_body_are_passed_over(pack: Callable[[bytes], bytes], before: bytes) -> None:
+    if pack is not zlib.compress:  # two bytes are no mark
+        assert unpacked(before + pack(page()), ["gzip"], LIMIT) == (page(), True)
+
+
+def test_brotli_that_breaks_off_gives_what_there_is_and_says_so() -> None:
+    text = b"<html>" + b"".join(b"<p>%d</p>" % random.Random(n).getrandbits(900) for n in range(500))
+    found = unpacked(brotli.compress(text)[:20_000], ["br"], LIMIT)
+    assert not found.complete
+    assert text.startswith(found.data)
+    assert len(found.data) > 20_000
+
+
+def test_raw_deflate_that_is_declared_as_gzip_is_undone() -> None:
+    assert unpacked(zlib.compress(page())[2:-4], ["gzip"], LIMIT) == (page(), True)
+
+
 NOISE = random.Random(1).randbytes(3000)
 
 
@@ -101,6 +150,7 @@ NOISE = random.Random(1).randbytes(3000)
         (chunks(page()).replace(b"12c\r\n", b"12a\r\n", 1), ["chunked"]),
         (chunks(page()).replace(b"12c\r\n", b"12e\r\n", 1), ["chunked"]),
         (chunks(page()).replace(b"12c\r\n", b"fffff\r\n", 1), ["chunked"]),
+        (chunks(page()).replace(b"12c\r\n", b"12a\r\n", 1), []),
     ],
 )
 def test_what_does_not_unpack_is_bad_encoding(body: bytes, declared: list[str]) -> None:
@@ -149,6 +199,9 @@ def test_any_bytes_unpack_or_are_refused(data: bytes, declared: list[str], codin
         ("이야기 " * 200, True),
         (b"\x89PNG\r\n\x1a\n" + page(), False),
         (b"{\\rtf1 text}", False),
+        (b"\n%PDF-1.4\n" + page(), False),
+        (b"\xef\xbb\xbf%PDF-1.4\n" + page(), False),
+        (b"%!PS\n/x 3 def", False),
         (NOISE, False),
         (b"\0" * 50, False),
     ],
@@ -164,6 +217,13 @@ def test_what_looks_like_text(data: bytes | str, expected: bool) -> None:
         ("<META CONTENT='noindex,NoImageAI' NAME='ROBOTS'>", True),
         ("<meta name=googlebot content=noai>", True),
         ('<meta name="gptbot" content="index, noai">', True),
+        ('<meta/name="robots"/content="noai">', True),
+        ('<meta name="robots"content="noai"/>', True),
+        ("<meta name=robots content=noai/>", True),
+        ('<meta data-x="a > b" name="robots" content="noindex > noai">', True),
+        ('<meta http-equiv="X-Robots-Tag" content="noai">', True),
+        ("""<meta title=it's><meta name='robots' content='noai'>""", True),
+        ('<meta name="robots" data-content="noai" content="all">', False),
         ('<meta name="robots" content="noindex, noarchive">', False),
         ('<meta name="description" content="what noai means">', False),
         ('<meta name="robots" content="noairplanes">', False),
@@ -189,3 +249,20 @@ def test_headers_may_ask_so_too(values: list[str], expected: bool) -> None:
 def test_a_payload_of_another_type_is_counted_by_its_reason() -> None:
     assert response_body(http(NOISE), LIMIT) == Skip("not_text")
     assert response_body(http(page()), LIMIT, "image/png") == Skip("not_html")
+
+
+@pytest.mark.parametrize("identified", ["application/gzip", "application/x-gzip", "Application/GZIP; x=1"])
+def test_an_identified_coding_is_no_type(identified: str) -> None:
+    """An archive that kept a page in its coding identifies the coding."""
+    found = response_body(http(gz(page()), headers={"Content-Encoding": "gzip"}), LIMIT, identified)
+    assert isinstance(found, Body)
+    assert found.data == page()
+    assert response_body(http(gz(b"a,b"), None), LIMIT, identified) == Skip("not_html")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16le", "utf-16be", "utf-32le"])
+def test_wide_text_that_its_header_declares_is_text(encoding: str) -> None:
+    text = "商队把原始网页一路运到训练好的模型" * 20
+    found = response_body(http(text.encode(encoding), f"text/plain; charset={encoding}"), LIMIT)
+    assert isinstance(found, Body)
+    assert (found.data, found.declared) == (text.encode(encoding), encoding)

@@ -71,12 +71,27 @@ def test_a_bad_line_is_quarantined_at_its_offset_and_the_next_is_read(line: byte
 
 @pytest.mark.parametrize(
     ("row", "field", "detail"),
-    [({"text": None}, "text", "text is null"), ({"x": 1}, "text", "no field 'text'"), ({"a": {"x": 1}}, "a.b", "no field 'a.b'")],
+    [
+        ({"text": None}, "text", "text is null"),
+        ({"x": 1}, "text", "no field 'text'"),
+        ({"a": {"x": 1}}, "a.b", "no field 'a.b'"),
+        ({"a": None}, "a.b", "a is null"),
+        ({"a": {"b": None}}, "a.b.c", "a.b is null"),
+    ],
 )
 def test_a_text_that_is_null_is_told_from_one_that_is_not_there(row: dict[str, Any], field: str, detail: str) -> None:
-    for found in (*jsonl(json.dumps(row).encode(), text_field=field), *(parquet(as_parquet([row])) if field == "text" else ())):
+    for found in (*jsonl(json.dumps(row).encode(), text_field=field), *parquet(as_parquet([row]), text_field=field)):
         assert isinstance(found, Bad)
         assert (found.reason, found.detail) == ("missing_text", detail)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"), [(3, "an integer"), (1.5, "a number"), (True, "a boolean"), (["x"], "a list"), ({"x": 1}, "an object")]
+)
+def test_a_text_of_another_type_is_named_by_what_it_is(value: Any, name: str) -> None:
+    for (found,) in (jsonl(json.dumps({"text": value}).encode()), parquet(as_parquet([{"text": value}]))):
+        assert isinstance(found, Bad)
+        assert (found.reason, found.detail) == ("bad_text", f"'text' is {name}")
 
 
 def test_the_key_is_the_id_field_or_else_the_hash_of_the_line() -> None:

@@ -120,6 +120,48 @@ def test_a_dictionary_at_the_head_serves_every_frame(packed: bool) -> None:
     assert stream.read(10_000) == b"".join(texts[2:5])
 
 
+TEXTS: list[bytes | bytearray | memoryview[int]] = [b"WARC/1.0\r\nrecord %d of the caravan, with pages\r\n" % n * 3 for n in range(400)]
+
+
+def test_each_frame_is_read_with_the_dictionary_that_it_names() -> None:
+    """Files put together, each with its own dictionary, also one behind another skippable frame or behind damage."""
+    dictionaries = [zstandard.train_dictionary(2000, TEXTS, dict_id=number) for number in (7, 8)]
+    frames = [zstandard.ZstdCompressor(dict_data=each).compress(TEXTS[n]) for n, each in enumerate(dictionaries)]
+    files = [skippable(each.as_bytes(), 0xD) + frame for each, frame in zip(dictionaries, frames, strict=True)]
+    assert Stream(io.BytesIO(skippable(b"index") + b"".join(files) + frames[0])).read(10_000) == b"".join([*TEXTS[:2], TEXTS[0]])
+    damaged = files[0][:-6] + b"\xff" * 6
+    stream = Stream(io.BytesIO(damaged + files[1]))
+    with pytest.raises(Damaged) as caught:
+        stream.read(10_000)
+    assert stream.next_member(caught.value.offset, bool)
+    assert stream.read(10_000) == TEXTS[1]
+    with pytest.raises(Damaged, match="needs dictionary 8"):
+        Stream(io.BytesIO(files[0] + frames[1])).read(10_000)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n\r\n", b" \0\n"])
+def test_blanks_behind_and_between_members_are_padding(kind: str, blank: bytes) -> None:
+    assert Stream(io.BytesIO(PACK[kind](b"one") + blank + PACK[kind](b"two") + blank)).read(100) == b"onetwo"
+
+
+def test_a_search_that_found_nothing_is_not_repeated_and_misses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end that begins before the place where the last search stopped is found."""
+    monkeypatch.setattr(module, "CHUNK_BYTES", 8)
+    end = re.compile(rb"\r?\n\r?\n")
+    for size in range(1, 30):
+        stream = Stream(io.BytesIO(b"x" * size + b"\r\n\r\nrest"))
+        for at in range(size):
+            if (found := stream.read_through(end, 20)) is not None:
+                assert found == b"x" * (size - at) + b"\r\n\r\n"
+                assert size - at <= 16
+                break
+            assert size - at > 16
+            stream.skip(1)
+        else:
+            pytest.fail("the end was missed")
+
+
 def test_a_missing_or_broken_dictionary_is_damage() -> None:
     texts: list[bytes | bytearray | memoryview[int]] = [b"record %d of the caravan, which carries pages\r\n" % n * 3 for n in range(400)]
     frame = zstandard.ZstdCompressor(dict_data=zstandard.train_dictionary(2000, texts)).compress(texts[0])

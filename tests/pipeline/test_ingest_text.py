@@ -18,7 +18,7 @@ from pipeline.ingest.html import html_to_text, normal_text
 from pipeline.ingest.language import language_of, load_model, model_path
 from pipeline.ingest.legibility import implausible_fraction
 from pipeline.ingest.records import iso_utc
-from pipeline.ingest.sniff import looks_like_html
+from pipeline.ingest.sniff import looks_like_html, looks_like_text
 from storage.errors import ConfigError
 from tests.pipeline.ingest_cases import WORDS
 
@@ -116,6 +116,73 @@ def test_the_bytes_decide_between_header_and_page(text: str, encoding: str) -> N
 @pytest.mark.parametrize("text", [GERMAN, CHINESE])
 def test_utf16_without_a_mark_is_seen(text: str, encoding: str, declared: str | None) -> None:
     assert decode(html(text).encode(encoding), declared=declared, is_html=True) == html(text)
+
+
+@pytest.mark.parametrize("is_html", [True, False])
+@pytest.mark.parametrize("cut", [b"\xe2\x80", b"\xe2", b"\xc3", b"\xf0\x9f\x98"])
+def test_utf8_that_is_cut_within_its_last_character_stays_utf8(cut: bytes, is_html: bool) -> None:
+    """Also where all before it is ASCII, if header, page or mark say UTF-8; without, it is a letter of a legacy charset."""
+    page = html("A ship of state.", "<meta charset=utf-8>")[:-20]
+    assert decode(page.encode() + cut, declared="utf-8", is_html=is_html) == f"{page}\ufffd"
+    assert decode(page.encode() + "it’s".encode() + cut, is_html=is_html) == f"{page}it’s\ufffd"  # noqa: RUF001
+    if len(cut) > 1:
+        assert decode(b"\xef\xbb\xbf" + page.encode() + cut, is_html=is_html) == f"{page}\ufffd"
+    assert decode(b"caf\xe9") == decode(b"caf\xe9", declared="utf-8") == "café"
+
+
+def test_declared_utf8_with_more_bad_bytes_than_good_ones_stays_utf8_where_that_is_sure() -> None:
+    """Pasted windows-1252 in a page of UTF-8 costs its own bytes; legacy text that is declared as UTF-8 is read as what it is."""
+    for good in ("é—’", "😀 ", "déjà été "):  # noqa: RUF001
+        mixed = good.encode() + "It’s “here” – a naïve café".encode("cp1252")  # noqa: RUF001
+        assert decode(mixed, declared="utf-8") == mixed.decode("utf-8", "replace")
+    french = "« Il a pensé…» dit-elle à Zoé, près du café…»" * 3
+    assert decode(french.encode("cp1252"), declared="utf-8") == french
+    assert decode(RUSSIAN.encode("cp1251") + "—".encode(), declared="utf-8").startswith(RUSSIAN)
+
+
+def test_surrogates_that_were_encoded_one_by_one_are_the_character() -> None:
+    """CESU-8, as Java and MySQL wrote emoji; a lone half is damage."""
+    pair = "\ud83d\ude00".encode("utf-8", "surrogatepass")
+    assert decode(b"so " + pair + b"!" + pair, declared="utf-8") == decode(b"so " + pair + b"!" + pair) == "so 😀!😀"
+    assert decode(RUSSIAN.encode() + pair[:3] + b"x") == f"{RUSSIAN}\ufffd\ufffd\ufffdx"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("windows-1254", "Yarın ülkenin güneyinde yağış bekleniyor."),  # noqa: RUF001
+        ("iso-8859-9", "Kış gecesi şehir ışıkları altında yürüdü."),  # noqa: RUF001
+        ("windows-1250", "Żółta łódź płynęła ciężko, a sternik śpiewał."),
+        ("windows-1257", "Rīta migla pār ezeru izklīda lēnām."),
+        ("iso-8859-13", "Šiandien prie ežero žvejai gėrė kavą."),
+    ],
+)
+def test_a_special_latin_charset_of_the_page_goes_before_a_header_of_latin1(encoding: str, text: str) -> None:
+    """Servers send ISO-8859-1 for every page; one sentence is too little for detection."""
+    page = html(text, f'<meta charset="{encoding}">')
+    assert decode(page.encode(encoding), declared="iso-8859-1", is_html=True) == page
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_wide_text_without_a_mark_is_what_the_header_declares(encoding: str) -> None:
+    """Also text of ideographs alone, which has next to no NUL bytes; a false declaration makes ideographs of no other text."""
+    for text in (CHINESE, TRADITIONAL, html(CHINESE), RUSSIAN):
+        data = text.encode(encoding)
+        assert looks_like_text(data, encoding)
+        assert decode(data, declared=encoding.replace("-le", "le").replace("-be", "be")) == text
+        for plain, right in ((GERMAN, "utf-8"), (GERMAN, "cp1252"), (WORDS, "ascii"), (RUSSIAN, "cp1251")):
+            assert decode(plain.encode(right), declared=encoding) == plain
+
+
+def test_a_sign_between_two_letters_counts_for_both() -> None:
+    """The letter between two signs belongs to both: the runs are weighed alike in any place."""
+    assert implausible_fraction("a¶b¶c¶d") == implausible_fraction("a¶b c¶d") == 1
+    assert implausible_fraction("d’un ami qu’on l’a vu") == 0  # noqa: RUF001
+    assert implausible_fraction("nº 5, 1ª vez") < implausible_fraction("baº\u0131na ªehir")
+
+
+def test_a_false_mark_of_utf8_is_no_text() -> None:
+    assert decode(b"\xef\xbb\xbfcaf\xe9") == "café"
 
 
 def test_a_false_byte_order_mark_is_not_believed() -> None:
@@ -265,6 +332,40 @@ def test_the_normal_form_is_normal(text: str) -> None:
         ("2024/3/1", "2024-03-01T00:00:00Z"),
         ("Fri, 01 Mar 2024 12:00:00 GMT", "2024-03-01T12:00:00Z"),
         ("1709294400", "2024-03-01T12:00:00Z"),
+        (2024, "2024-01-01T00:00:00Z"),
+        (2024.0, "2024-01-01T00:00:00Z"),
+        (202403, "2024-03-01T00:00:00Z"),
+        (20240301, "2024-03-01T00:00:00Z"),
+        (202403011200, "2024-03-01T12:00:00Z"),
+        (20240301120000, "2024-03-01T12:00:00Z"),
+        ("2024030112", "2024-03-01T12:00:00Z"),
+        ("2000000000", "2033-05-18T03:33:20Z"),  # no day, so seconds
+        (1709294400123, "2024-03-01T12:00:00Z"),
+        ("1709294400123", "2024-03-01T12:00:00Z"),
+        (951912000000, "2000-03-01T12:00:00Z"),
+        (1709294400123456, "2024-03-01T12:00:00Z"),
+        (1709294400123456789, "2024-03-01T12:00:00Z"),
+        ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59Z"),
+        ("2024-02-29T24:00:00Z", "2024-03-01T00:00:00Z"),
+        ("2024-02-29 24:00", "2024-03-01T00:00:00Z"),
+        ("20240229240000", "2024-03-01T00:00:00Z"),
+        ("March 1, 2024", "2024-03-01T00:00:00Z"),
+        ("Mar. 1st, 2024 12:00 UTC", "2024-03-01T12:00:00Z"),
+        ("Friday, 1 March 2024", "2024-03-01T00:00:00Z"),
+        ("Sept 2024", "2024-09-01T00:00:00Z"),
+        ("2024-061", "2024-03-01T00:00:00Z"),
+        (202413, None),
+        (20240230, None),
+        (0, None),
+        (12, None),
+        ("202413011200", None),
+        ("2024-02-29T24:01:00Z", None),
+        ("2024-366", "2024-12-31T00:00:00Z"),
+        ("2023-366", None),
+        ("Smarch 1, 2024", None),
+        ("February 30, 2024", None),
+        (float("nan"), None),
+        (float("inf"), None),
         ("2024-02-30", None),
         ("2024-03-01 12:00:00 Mars", None),
         ("202413", None),

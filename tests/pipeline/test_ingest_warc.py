@@ -143,6 +143,22 @@ def test_a_body_that_is_not_chunked_comes_back_as_it_is() -> None:
     assert unpacked(page(), ["chunked"], LIMIT) == (page(), True)
 
 
+def test_a_head_without_an_end_is_bad_and_long_headers_are_read_in_one_pass() -> None:
+    """Work grows with the bytes, not with their square: both sizes would take minutes."""
+    folded = b"X: a\r\n" + b" b\r\n" * 200_000
+    assert len(parse_headers(folded + b"X-Robots-Tag: c\r\n" * 50_000)["x"]) == 400_001
+    (found,) = events(warc(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n" + folded * 3), 16 << 20)
+    assert isinstance(found, Bad)
+    assert found.reason == "bad_http"
+
+
+def test_many_beginnings_without_an_end_are_read_in_one_pass() -> None:
+    """Each search for the end of a header goes on where the last one found none."""
+    found = [short(event) for event in events(b"WARC/1.0\r\nA:" * 30_000 + b"\r\n\r\n" + RECORDS[0])]
+    assert found[-1] == KEYS[0]
+    assert set(found[:-1]) == {"bad_header"}
+
+
 def test_headers_fold_and_the_first_of_a_name_counts() -> None:
     assert parse_headers(b"X-Robots-Tag: a\r\nx-robots-tag: b\r\n") == {"x-robots-tag": "a, b"}
     assert parse_headers(b"A: 1\r\n b\r\na: 2\r\nno colon\r\nC:\xff\r\n") == {"a": "1 b", "c": "\ufffd"}
@@ -156,6 +172,10 @@ def test_a_record_says_that_it_breaks_off() -> None:
     for record, truncated in (
         (warc(http(page())), False),
         (warc(http(page()), fields={"WARC-Truncated": "length"}), True),
+        *((warc(http(page()), fields={"WARC-Truncated": value}), False) for value in ("", "none", "No", "false")),
+        (warc(http(page()[:-20], headers={"Content-Length": "9999"})), True),
+        (warc(http(page(), headers={"Content-Length": "9999"})), False),
+        (warc(http(page()[:-20], headers={"Content-Length": "9999", "Content-Encoding": "gzip"})), False),
         (warc(http(cut, headers=chunked)), True),
         (warc(http(whole, headers=chunked)), False),
     ):
