@@ -1,4 +1,4 @@
-"""Text stays true: code unchanged, addresses as labelled by hand, lines only where they are boilerplate, bodies decoded.
+"""Text stays true: code unchanged, addresses as labelled by hand, lines only where they repeat, bodies decoded.
 
 CORPUS= names a folder with any of `code/*.jsonl.gz` (text), `crawl/*.warc.gz`, `documents/*.jsonl.gz` (text, url, date); without it
 ../shared/corpus. SEED= draws the generated bodies. The labels are of ../shared/corpus: they are compared with where that is.
