@@ -50,6 +50,7 @@ from pipeline.select.funnel import (
     add_up,
     assert_closed,
     count,
+    count_addresses,
     count_lines,
     count_near,
     fraction_that_would_do,
@@ -352,6 +353,8 @@ def _decide(job: Job, group: DecideGroup, output: Output) -> None:
             )
             if row["reason"] == "near":
                 count_near(tally, row["similarity"])
+            if row["keep"]:
+                count_addresses(tally, row["text_class"], sum(edit["replacement"] != "" for edit in row["edits"]))
         for row, text in _texts_with_removals(job, source, group.part, rows):
             count_lines(tally, row["text_class"], removed_lines(text, [Edit(**edit) for edit in row["edits"]]))
     assert_closed(tally)

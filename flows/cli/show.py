@@ -65,6 +65,8 @@ def explanation(facts: Mapping[str, Any]) -> Iterator[Any]:
             row = facts[stage] if facts[stage] is not None else {"stale": OTHER_DOCUMENTS}
             found = {k: v.hex() if isinstance(v, bytes) else v for k, v in row.items() if k not in SAID and v is not None}
             yield from [_section(stage, found)] if found else []
+    if (facts.get("select") or {}).get("edits"):
+        yield _section("edits", _edits_text(document["text"], facts["select"]["edits"]))
     if overlaps := (facts.get("quality") or {}).get("eval_overlap"):
         yield _section("overlap with evaluation", _overlaps_text(overlaps))
     if facts.get("tokens") or facts.get("seen") or (stale.get("tokenize") and "tokens" in facts):
@@ -72,12 +74,24 @@ def explanation(facts: Mapping[str, Any]) -> Iterator[Any]:
         yield _section("tokens", {**_stale_row(stale, [shards_of(facts["tokens"])]), **tokens})
         plans = [key for stage in TRAINING for key in (f"mix/{stage}", stage)]
         yield _section("trained on", {**_stale_row(stale, plans), **_steps_text(facts["seen"], facts["tokens"])})
-    yield Text("text", style="bold")
+    yield Text("text, after the edits" if facts.get("edited_text", document["text"]) != document["text"] else "text", style="bold")
     yield Text(facts.get("edited_text", document["text"]))
 
 
 OTHER_DOCUMENTS = "it ran on other documents of this source: caravan run"
-SAID = ("id", "keep", "reason", "duplicate_of", "similarity", "eval_overlap")  # by the decision, the document, or a section of its own
+SAID = (
+    "id",
+    "keep",
+    "reason",
+    "duplicate_of",
+    "similarity",
+    "eval_overlap",
+    "edits",
+    "pii",
+    "lines",
+)  # by the decision, the document, or a section of its own
+MAX_EDITS, MAX_EDIT_CHARACTERS = 40, 200  # shown of a document, and of one of them
+TWIN = {"url": "has its URL", "near": "has nearly its text"}
 SAME = {"url": "the same URL", "exact": "the same text", "near": "nearly the same text"}
 WHY = {
     "url": "another document of its URL stayed",
@@ -85,7 +99,6 @@ WHY = {
     "near": "a document of nearly the same text stayed",
     "lines": "nothing is left of its text: it is empty, or the lines that many documents repeat are all that it has",
     "eval_overlap": "it holds an item of an evaluation task, see below",
-    "covered": "it is held out, and a document to train on has its URL or nearly its text",
 }
 
 
@@ -102,6 +115,9 @@ def decision(facts: Mapping[str, Any]) -> dict[str, str]:
     if row["keep"]:
         return {"kept": f"in {row['domain']}, held out", **said, **_evaluated(facts)}
     reason = row["reason"]
+    if reason == "covered":
+        twin = TWIN.get(str((facts.get("dedup") or {}).get("twin")), "has its URL or nearly its text")
+        return {"dropped": f"covered: it is held out, and a document to train on {twin}", **said}
     said = {"dropped": facts.get("bound") or f"{reason}{f': {WHY[reason]}' if reason in WHY else ''}", **said}
     for copy in facts.get("lost_to", ()):
         like = "" if copy.similarity is None else f" (Jaccard {copy.similarity:.2f})"
@@ -134,6 +150,17 @@ def _stale_row(stale: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
 def shards_of(tokens: Tokens | None) -> str:
     """The artifact that a document's tokens lie in, or would if it had any."""
     return "held_out_tokens" if tokens is not None and tokens.split == "held_out" else "tokenize"
+
+
+def _edits_text(text: str, edits: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """By UTF-8 bytes of the text what is cut out of it or replaced, and by what."""
+    data, rows = text.encode(), dict[str, str]()
+    for edit in edits[:MAX_EDITS]:
+        before = data[edit["start"] : edit["end"]].decode().strip()
+        before = before if len(before) <= MAX_EDIT_CHARACTERS else before[: MAX_EDIT_CHARACTERS - 1] + "…"
+        said = f"replaced by {edit['replacement']}: {before}" if edit["replacement"] else f"repeated lines, cut: {before}"
+        rows[f"bytes {edit['start']:,} to {edit['end']:,}"] = said
+    return rows | ({"and": f"{len(edits) - MAX_EDITS:,} more"} if len(edits) > MAX_EDITS else {})
 
 
 def _overlaps_text(overlaps: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -21,7 +21,7 @@ WARNING_SHARE = 0.5
 HISTOGRAM_STEPS = 1000
 LINES_SHOWN = 20  # of those removed, per text class
 LINE_CHARACTERS = 160  # of a line that is shown
-SUMMED = ("sources", "domains", "components", "held_out_steps", "near", "lines", "line_documents")
+SUMMED = ("sources", "domains", "components", "held_out_steps", "near", "lines", "line_documents", "addresses")
 Tally = dict[str, Any]
 
 
@@ -63,8 +63,16 @@ def count(
 
 def count_near(tally: Tally, similarity: float | None) -> None:
     """Add a document that went as a near duplicate, by its similarity with the one that stays, in steps of 0.05."""
-    step = "by a verified edge alone" if similarity is None else f"{int(similarity * 20 + 1e-6) / 20:.2f}"
+    low = 0 if similarity is None else int(similarity * 20 + 1e-6) / 20
+    step = "by a verified edge alone" if similarity is None else "1.00" if low == 1 else f"{low:.2f} to {low + 0.05:.2f}"
     tally["near"][step] = tally["near"].get(step, 0) + 1
+
+
+def count_addresses(tally: Tally, text_class: str, addresses: int) -> None:
+    """Add the addresses that are replaced in a kept document."""
+    if addresses:
+        row = tally["addresses"].setdefault(text_class, {"documents": 0, "replaced": 0})
+        _merge(row, {"documents": 1, "replaced": addresses})
 
 
 def count_lines(tally: Tally, text_class: str, lines: Collection[str]) -> None:
@@ -132,7 +140,8 @@ def assert_closed(tally: Tally) -> None:
 
 def funnel_of(total: Tally, eval_overlap: Mapping[str, Any]) -> dict[str, Any]:
     """funnel.json: sources, total, domains by split, components with the share of bytes they make possible, near duplicates that went by
-    their similarity with the one that stays, lines that went, overlap with evaluation tasks (see `overlap_of`), warnings."""
+    their similarity with the one that stays, lines that went, addresses that were replaced, overlap with evaluation tasks (see
+    `overlap_of`), warnings."""
     assert_closed(total)
     everything: dict[str, Any] = {"in": _cell(), "kept": _cell(), "dropped": {}}
     for row in total["sources"].values():
@@ -154,6 +163,7 @@ def funnel_of(total: Tally, eval_overlap: Mapping[str, Any]) -> dict[str, Any]:
         "domains": {name: total["domains"][name] for name in sorted(total["domains"])},
         "components": components,
         "near": dict(sorted(total["near"].items())),
+        "addresses": dict(sorted(total["addresses"].items())),
         "lines": {
             name: {"documents": documents, "sample": dict(sorted(total["lines"].get(name, {}).items(), key=lambda row: (-row[1], row[0])))}
             for name, documents in sorted(total["line_documents"].items())

@@ -284,7 +284,7 @@ def test_the_bytes_are_those_of_this_version(tmp_path: Path) -> None:
         Doc("c", "another text", near="n", domains={"math": 0.9}, source="books"),
     ]
     manifest = decide(tmp_path, docs, config(thresholds=by_class(code=Thresholds(min_gopher_word_count=2))), held_out=0.1)[2][2]
-    assert (selection.VERSION, manifest.digest) == (2, "1a38a6935f3a5faeb5a6743d1deae646c13e842431ca4d99889157b1643a0291")
+    assert (selection.VERSION, manifest.digest) == (2, "1499fb9e9e02fe353635a5e87f1a04d41a49c2a43111734fec2e94b439c02885")
 
 
 def test_a_document_dropped_for_quality_is_no_survivor(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_who_goes_names_who_stays(tmp_path: Path) -> None:
     assert lost["short"] == (ids["long"], 0.9)
     assert all(lost[key] == (None, None) for key in ("new", "long", "other", "bad"))
     assert rows["other"]["keep"]
-    assert funnel["near"] == {"0.90": 1}
+    assert funnel["near"] == {"0.90 to 0.95": 1}
 
 
 def test_a_held_out_twin_of_training_is_in_neither_set(tmp_path: Path) -> None:
@@ -385,6 +385,7 @@ def test_edits_reach_the_text_and_an_emptied_document_is_dropped(tmp_path: Path)
     rows, funnel, (store, inputs, manifest) = decide(tmp_path, docs, wanted)
     assert reasons(rows) == {"only": "lines", "blank": "lines"}
     texts = [found.text for part in range(4) for found in survivors(store, inputs, manifest, part, "train")]
+    assert funnel["addresses"] == {"web": {"documents": 1, "replaced": 1}}
     assert sorted(texts) == sorted(["Write to email@example.com now.\n", mail + "x"])
     assert funnel["sources"]["web"]["kept"] == {
         "documents": 1,

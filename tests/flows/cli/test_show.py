@@ -91,6 +91,25 @@ def test_the_decision_on_a_text_without_lines_is_right_of_an_empty_one() -> None
     assert said == "lines: nothing is left of its text: it is empty, or the lines that many documents repeat are all that it has"
 
 
+def test_edits_are_shown_with_what_was_there() -> None:
+    """Offsets are bytes; a cut is told from a replacement."""
+    text = "Écrire à a@b.org\nMenu and more\n"
+    edits = [{"start": 11, "end": 18, "replacement": "email@example.com"}, {"start": 19, "end": 33, "replacement": ""}]
+    row = {"keep": True, "reason": None, "domain": "math", "component": "math", "split": "train", "edits": edits}
+    facts = {"document": {"id": b"1" * 16, "text": text}, "origins": [], "stale": {}, "select": row, "edited_text": "x"}
+    sections = {part.title: rendered(part) for part in explanation(facts) if isinstance(part, Table)}
+    assert sections["edits"][1:] == [
+        "bytes 11 to 18 replaced by email@example.com: a@b.org",
+        "bytes 19 to 33 repeated lines, cut: Menu and more",
+    ]
+
+
+def test_the_decision_says_why_a_held_out_document_is_in_neither_set() -> None:
+    row = {"keep": False, "reason": "covered", "split": "held_out"}
+    said = decision({"select": row, "stale": {}, "dedup": {"twin": "url"}})["dropped"]
+    assert said == "covered: it is held out, and a document to train on has its URL"
+
+
 def test_the_decision_says_where_a_document_is_kept_and_when_there_is_none() -> None:
     kept = {"keep": True, "reason": None, "domain": "math", "component": "essays-only", "split": "train"}
     assert decision({"select": kept, "stale": {}}) == {"kept": "in essays-only, to train on"}
