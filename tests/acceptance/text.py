@@ -18,6 +18,7 @@ import yaml
 
 from flows.graph.runs import Run
 from pipeline.documents import Edit, apply_edits, parts_of, read_beside, read_documents
+from pipeline.ingest.html import normal_text
 from pipeline.quality.pii import Pii, pii_spans
 from tests.acceptance.addresses import measure_addresses, naive_spans, read_labels
 from tests.acceptance.common import SHARED, Checks, Place, arguments, place, work_folder
@@ -28,6 +29,7 @@ from tests.acceptance.text_rows import run_rows
 BODIES = 2000
 SHOWN = 5
 MIN_PRECISION, MIN_RECALL = 0.99, 0.9
+MIN_PRECISION_OF_FEW = 0.95  # where some fifty addresses are labelled, one that is none is 2 %
 PLANTED, PLANTED_CHARACTERS = 400, 4000  # texts, and what of each is read
 ADDRESSES = [  # a line, and the address in it
     ("# Author: Jane Doe <jane.doe@mail.acme-works.org>", "jane.doe@mail.acme-works.org"),
@@ -141,31 +143,39 @@ def address_checks(checks: Checks, here: Place, corpus: Path) -> None:
     absent = list[str]()
 
     def in_the_run(text: str) -> list[Pii]:
-        if (digest := _digest(text)) not in found:
+        """What the run replaced in a text, at its places in the raw text: ingest keeps no white space at the ends of lines."""
+        stored, raw = normal_text(text).encode(), text.encode()
+        if (digest := _digest(stored.decode())) not in found:
             absent.append(digest)
-        return found.get(digest, [])
+        places = list[Pii]()
+        for span in found.get(digest, []):
+            address, at = stored[span.start : span.end], -1
+            for _ in range(stored[: span.start].count(address) + 1):
+                at = raw.index(address, at + 1)
+            places.append(Pii(at, at + len(address), ""))
+        return places
 
     figures = measure_addresses(corpus, in_the_run, labels)
     checks.check("labelled texts of code that the run has", f"{len({x['row'] for x in labels}) - len(absent)}", "all", not absent)
-    _labelled(checks, "in code, as the run replaced them", figures)
-    _labelled(checks, "in all texts", measure_addresses(corpus))
+    _labelled(checks, "in code, as the run replaced them", figures, MIN_PRECISION_OF_FEW)
+    _labelled(checks, "in all texts", measure_addresses(corpus), MIN_PRECISION)
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _labelled(checks: Checks, where: str, figures: dict[str, float]) -> None:
+def _labelled(checks: Checks, where: str, figures: dict[str, float], least: float) -> None:
     for kind, name in (("email", "e-mail"), ("ip", "IP")):
         places, addresses = int(figures[f"{kind}_places"]), int(figures[f"{kind}_addresses"])
         precision, recall = figures[f"{kind}_precision"], figures[f"{kind}_recall"]
         figure = f"{precision:.4f}, {recall:.4f}"
-        asked = f"at least {MIN_PRECISION} and {MIN_RECALL}, of {addresses} in {places} places"
+        asked = f"at least {least} and {MIN_RECALL}, of {addresses} in {places} places"
         checks.check(
             f"{name} addresses {where}: precision, recall",
             figure,
             asked,
-            not addresses or (precision >= MIN_PRECISION and recall >= MIN_RECALL),
+            not addresses or (precision >= least and recall >= MIN_RECALL),
         )
 
 
