@@ -256,8 +256,9 @@ class Performer:
 
     def _newest_checkpoint(self, artifact: str, fingerprint: str) -> int:
         """After how many steps the newest step checkpoint was saved; 0 where there is none."""
-        steps = self.plan.store.list_dirs(f"{artifact_root(artifact, fingerprint)}/steps")
-        return max((int(step) for step in steps if step.isdigit()), default=0)
+        root = f"{artifact_root(artifact, fingerprint)}/steps"
+        steps = sorted((step for step in self.plan.store.list_dirs(root) if step.isdigit()), key=int, reverse=True)
+        return next((int(step) for step in steps if self.plan.store.exists(f"{root}/{step}/manifest.json")), 0)
 
     def _keep_logs(self, root: str, folder: Path) -> None:
         """Copy metrics, the log of what was fed and the attempts' output to the run in the store. RULE 8."""

@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 
+from flows.graph.runs import logs_of
 from flows.history.lineage import order_in
 from storage.artifact import Manifest
 from storage.checkpoints import find_step, published_steps, step_dir, steps_root
@@ -134,7 +135,8 @@ def resumed_past_damage(bench: Bench) -> list[str]:
     store.remove(f"{steps_root('pretrain', made.fingerprint)}/{step_dir(steps[-1])}/manifest.json")
     with flipped(store, path):
         seen = bench.run("--only", "pretrain")
-    logs = [store.read(f.path).decode(errors="replace") for f in store.list_files(f"{bench.here.state().root}/pretrain")]
+    logs_root = logs_of(bench.here.state().name, "pretrain", made.fingerprint)
+    logs = [store.read(file.path).decode(errors="replace") for file in store.list_files(logs_root)]
     named = any(path in line and "expected sha256" in line and "found sha256" in line for log in logs for line in log.splitlines())
     again = bench.here.state().need("pretrain").digest if seen.code == 0 else ""
     return [
