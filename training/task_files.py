@@ -21,6 +21,7 @@ import yaml
 from jinja2.sandbox import SandboxedEnvironment
 
 from storage.errors import ConfigError
+from storage.placed_yaml import PlacedLoader
 
 FOLDER = "{folder}"
 UNKNOWN = object()  # what only the harness can tell
@@ -29,15 +30,8 @@ MAX_LOOP_STEPS = 10_000  # of all `range`s of a template for one row: nested one
 _INDEX = re.compile(r"[0-9]{1,9}")
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
-    """SafeLoader that takes the harness's tags (`!function`) for what it cannot know, and says where a date or number is none."""
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ArithmeticError, AttributeError, LookupError, ValueError) as error:  # PyYAML lets them through
-            problem = f"not a {node.tag.rpartition(':')[2]}, as which YAML reads it; in quotes it is text"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+class _Loader(PlacedLoader):
+    """Takes the harness's tags (`!function`) for what it cannot know."""
 
 
 _Loader.add_multi_constructor("!", lambda *_: UNKNOWN)

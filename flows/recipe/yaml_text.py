@@ -16,6 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from storage.errors import ConfigError
+from storage.placed_yaml import PlacedLoader
 
 MAX_FILE_BYTES = 1 << 20
 MAX_VALUES = 100_000  # with every alias written out: twelve lines of YAML can stand for 9^12 values
@@ -64,15 +65,8 @@ class Written:
                 return f"unquoted, YAML reads it as no value; the text is {quoted}"
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML ships no types
-    """SafeLoader that refuses a key given twice, takes keys as they are written, and `1e-3` as a number; it says where a date is none."""
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ArithmeticError, AttributeError, LookupError, ValueError) as error:  # PyYAML lets them through
-            problem = f"not a {node.tag.rpartition(':')[2]}, as which YAML reads it; in quotes it is text"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+class _Loader(PlacedLoader):
+    """Refuses a key given twice, takes keys as they are written, and `1e-3` as a number."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
