@@ -31,7 +31,7 @@ DOCUMENTS = pa.schema(
         pa.field("url", pa.string()),
         pa.field("date", pa.string()),  # ISO 8601, UTC, to the second: 2024-03-01T12:00:00Z
         pa.field("source", pa.string(), nullable=False),
-        pa.field("language", pa.string(), nullable=False),  # label of the language model, "und" when it has none
+        pa.field("language", pa.string(), nullable=False),  # BCP 47 tag (pipeline/language_tags.py), "und" where none is known
         pa.field("language_probability", pa.float32(), nullable=False),
         pa.field("license", pa.string()),
     ]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from flows.recipe.execution import Execution
 from flows.recipe.recipe import Recipe
 from pipeline.documents import DOMAINS
+from pipeline.ingest.config import check_identifier
 from pipeline.select.possible import possible_components, possible_domains
 from pipeline.selection import check_config as check_select
 from storage.errors import ConfigError
@@ -178,6 +179,16 @@ def _filter_problems(recipe: Recipe) -> list[str]:
     return []
 
 
+def _language_problems(recipe: Recipe) -> list[str]:
+    """An identifier that is asked for and not installed."""
+    if any(source.language is None for source in recipe.sources):
+        try:
+            check_identifier(recipe.language)
+        except ConfigError as error:
+            return [str(error)]
+    return []
+
+
 CHECKS = (
     _named_problems,
     _declared_problems,
@@ -192,6 +203,7 @@ CHECKS = (
     _model_problems,
     _held_out_problems,
     _filter_problems,
+    _language_problems,
 )
 
 

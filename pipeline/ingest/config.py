@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
+from pipeline.language_tags import LanguageTag
+from storage.errors import ConfigError
 from storage.strict import Strict
 
 Format = Literal["warc", "arc", "jsonl", "parquet", "files"]
 Extractor = Literal["resiliparse", "trafilatura"]
 KeepOrSkip = Literal["keep", "skip"]
+Identifier = Literal["eldc_lid176", "heliport"]
 Domain = Literal["general", "math", "code", "multilingual"]
 
 WEB_FORMATS = ("warc", "arc")
 FIELD_FORMATS = ("jsonl", "parquet")
 WILDCARDS = "*?["
+ELDC_VERSION = "0.4.0"
+HELIPORT_VERSION = "1.0.1"
 LID_176_FTZ_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
 
 
@@ -29,14 +35,34 @@ class RawFile(NamedTuple):
 
 
 class LanguageConfig(Strict):
-    """Language identification by fastText's 176-language model."""
+    """Language identification: by which models, each named by what fixes its weights. All enter the fingerprint, whichever is used."""
 
+    identifier: Identifier = Field(
+        "eldc_lid176", description="eldc_lid176 weighs two models together; heliport (GPL-3) has to be installed by its user"
+    )
     model_sha256: str = Field(
         LID_176_FTZ_SHA256, pattern=r"^[0-9a-f]{64}$", description="sha256 (hex) of lid.176.ftz, which `make setup` provides"
     )
+    eldc_version: str = Field(ELDC_VERSION, description="version of eldc, which holds its model")
+    heliport_version: str = Field(HELIPORT_VERSION, description="version of heliport, which holds its model")
     max_chars: int = Field(
-        1000, ge=50, le=100_000, description="characters at the start of a text that the model sees; more is slower, not better"
+        1000, ge=50, le=100_000, description="characters at the start of a text that are looked at; more is slower, not better"
     )
+
+
+def check_identifier(config: LanguageConfig) -> None:
+    """Raises ConfigError when a package that the identifier reads is not installed in the version that the configuration names."""
+    package = "heliport" if config.identifier == "heliport" else "eldc"
+    asked = config.heliport_version if package == "heliport" else config.eldc_version
+    try:
+        installed = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        installed = None
+    if installed != asked:
+        found = "is not installed" if installed is None else f"is installed in version {installed}"
+        extra = " (GPL-3, so not part of Caravan)" if package == "heliport" else ""
+        install = f'pip install "{package}=={asked}"'
+        raise ConfigError(f"language: the identifier {config.identifier} asks for {package} {asked}{extra}, which {found}: {install}")
 
 
 class SourceConfig(Strict):
@@ -58,9 +84,7 @@ class SourceConfig(Strict):
     date_field: str | None = Field(None, description="jsonl, parquet: the field that holds the date (ISO 8601, or seconds since 1970)")
     encoding: str | None = Field(None, description="files: their charset; without it, it is detected")
     domain: Domain | None = Field(None, description="the domain of all its documents; without it, the classifier decides")
-    language: str | None = Field(
-        None, pattern=r"^[a-z]{2,3}$", description="ISO 639 code of all its documents; without it, the model decides"
-    )
+    language: LanguageTag | None = Field(None, description="BCP 47 tag of all its documents; without it, the models decide")
     license: str | None = Field(None, description="licence of all its documents, as an SPDX expression where there is one")
     url_dedup: bool | None = Field(None, description="drop all but one document of a URL; by default on for warc and arc, off otherwise")
     line_dedup: bool | None = Field(None, description="drop lines that occur too often; by default on for warc and arc, off otherwise")

@@ -26,7 +26,7 @@ from pydantic import Field
 from pipeline.documents import DOCUMENTS, ORIGINS, QUARANTINE, document_id
 from pipeline.ingest.arc import read_arc
 from pipeline.ingest.charset import decode
-from pipeline.ingest.config import Extractor, Format, KeepOrSkip, LanguageConfig, RawFile, SourceConfig
+from pipeline.ingest.config import Extractor, Format, KeepOrSkip, LanguageConfig, RawFile, SourceConfig, check_identifier
 from pipeline.ingest.files import read_file
 from pipeline.ingest.html import html_to_text, normal_text
 from pipeline.ingest.jsonl import read_jsonl
@@ -36,6 +36,7 @@ from pipeline.ingest.records import DETAIL_CHARS, Bad, Event, Record, Skip, iso_
 from pipeline.ingest.robots import page_opts_out
 from pipeline.ingest.stream import Stream
 from pipeline.ingest.warc import read_warc
+from pipeline.language_tags import UNKNOWN
 from pipeline.partitions import Output
 from storage.artifact import Attempt, Manifest, find, identity
 from storage.errors import IntegrityError
@@ -43,7 +44,7 @@ from storage.store import Store
 from storage.strict import Strict
 
 NAME = "extract"
-VERSION = 3
+VERSION = 4
 
 PIECE_TEXT_CHARS = 32 << 20
 PIECE_ROWS = 65_536
@@ -99,11 +100,14 @@ def config_of(source: SourceConfig, file: RawFile, language: LanguageConfig) -> 
 def run(*, store: Store, raw: Store, config: Config, info: Mapping[str, Any] | None = None) -> Manifest:
     """Extract one raw file of the store `raw`, or return its artifact when it is there already.
 
-    Raises ConfigError when the language model is missing, IntegrityError when the file is not what the snapshot saw.
+    Raises ConfigError when a language model is missing, or another than configured; IntegrityError when the file is not what the snapshot
+    saw.
     """
     fingerprint, payload = identity(NAME, VERSION, config, {})
     if standing := find(store, NAME, fingerprint):
         return standing
+    if config.language is not None:
+        check_identifier(config.language)
     output = Output(Attempt(store, NAME, fingerprint))
     with local_copy(raw, config.path, config.sha256) as file:
         _extract(file, config, output)
@@ -206,7 +210,7 @@ class _Pieces:
         config = self.config
         name = document_id(config.source, record.key)
         if config.language is None:
-            language, probability = config.declared_language or "und", 1.0
+            language, probability = config.declared_language or UNKNOWN, 1.0
         else:
             language, probability = language_of(text, config.language)
         date = iso_utc(record.date)

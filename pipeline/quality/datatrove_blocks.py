@@ -20,6 +20,7 @@ from datatrove.pipeline.filters.url_filter import URLFilter
 from datatrove.utils.word_tokenizers import WordTokenizer
 from tldextract import TLDExtract
 
+from pipeline.language_tags import widening
 from pipeline.quality.config import DatatroveFilter
 from pipeline.quality.sentences import sentence_spans
 from pipeline.words import words
@@ -105,13 +106,14 @@ def build(wanted: DatatroveFilter) -> BaseFilter:
 def verdict(block: BaseFilter, *, text: str, document: str, url: str | None, language: str, language_probability: float) -> int:
     """1 where the block keeps the document, else 0. The document it sees is its own copy: blocks may change its text.
 
-    URLFilter keeps what has no URL. Raises CaravanError, naming block and document, when the block fails.
+    Its language is the widest tag: C4's lists have one Norwegian and one Chinese. URLFilter keeps what has no URL. Raises CaravanError,
+    naming block and document, when the block fails.
     """
     if not text.strip():
         return 0
     if url is None and isinstance(block, URLFilter):
         return 1
-    metadata = {"url": url or "", "language": language, "language_score": language_probability}
+    metadata = {"url": url or "", "language": widening(language)[-1], "language_score": language_probability}
     try:
         return int(bool(get_filter_result(block.filter(Document(text=text, id=document, metadata=metadata)))[0]))
     except Exception as error:  # blocks raise what they like

@@ -1,17 +1,18 @@
 """Matches of the dirty-word lists that a recipe names, by the document's language. C4, JMLR 21/20-074; lists in the form of LDNOOBW's.
 
-A list is a text file with an entry a line, its stem the language code (`en.txt`; `fr-CA-u-sd-caqc.txt` counts for `fr`). An entry matches
-between non-word characters, whatever its case, as in C4; in languages written without spaces (zh, ja, th) anywhere. Deviation: datatrove
-drops a document at the first match; here every match is counted and select has the threshold. No list is bundled.
+A list is a text file with an entry a line, its stem the language code (`en.txt`; `fr-CA-u-sd-caqc.txt` counts for `fr`, and `no` for
+`nb`). An entry matches between non-word characters, whatever its case, as in C4; in languages written without spaces (zh, ja, th) anywhere.
+Deviation: datatrove drops a document at the first match; here every match is counted and select has the threshold. No list is bundled.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from pipeline.language_tags import canonical, widening
 from pipeline.quality.config import RawFiles
 from pipeline.quality.raw_files import read_raw
 from storage.errors import ConfigError
@@ -37,13 +38,27 @@ def read_lists(raw: Store, lists: tuple[RawFiles, ...]) -> dict[str, WordList]:
     entries = dict[str, set[str]]()
     for i, files in enumerate(lists):
         for path, data in read_raw(raw, files, f"quality.dirty_words[{i}]"):
-            language = PurePosixPath(path).name.split(".")[0].split("-")[0]
+            language = _language_of(PurePosixPath(path).name.split(".")[0])
             try:
                 lines = data.decode().splitlines()
             except UnicodeDecodeError as error:
                 raise ConfigError(f"quality.dirty_words[{i}]: {path} is not UTF-8: {error}") from error
             entries.setdefault(language, set()).update(line.strip().lower() for line in lines if line.strip())
     return {language: word_list(found - ALLOWED.get(language, frozenset()), language) for language, found in sorted(entries.items())}
+
+
+def _language_of(stem: str) -> str:
+    """The language of a list, without script and region; what is no tag names itself."""
+    code = stem.split("-")[0]
+    try:
+        return canonical(code).partition("-")[0]
+    except ValueError:
+        return code
+
+
+def list_for(lists: Mapping[str, WordList], language: str) -> WordList | None:
+    """The list of the narrowest tag that covers a document's language (nb, else no; zh for zh-Hant); None where there is none."""
+    return next((lists[tag] for tag in widening(language) if tag in lists), None)
 
 
 def word_list(entries: Iterable[str], language: str) -> WordList:

@@ -12,7 +12,7 @@ from pipeline.quality import c4, fineweb, gopher
 from pipeline.quality.classifier import line_of, scores
 from pipeline.quality.config import Config
 from pipeline.quality.datatrove_blocks import verdict
-from pipeline.quality.dirty_words import WordList, count_matches
+from pipeline.quality.dirty_words import WordList, count_matches, list_for
 from pipeline.quality.eval_overlap import OVERLAPS, TaskIndex, batches, overlaps
 from pipeline.quality.pii import pii_spans
 from pipeline.quality.view import FUNCTION_WORD, View, ratio, view
@@ -107,7 +107,7 @@ class Scorer:
     def _own_signals(self, row: Mapping[str, Any], n_words: int) -> dict[str, Any]:
         values = dict[str, Any]()
         if self.dirty_words is not None:
-            values["dirty_words"] = count_matches(row["text"], self.dirty_words.get(row["language"]))
+            values["dirty_words"] = count_matches(row["text"], list_for(self.dirty_words, row["language"]))
             values["dirty_word_ratio"] = ratio(values["dirty_words"], n_words)
         for name, block in self.blocks.items():
             values[name] = verdict(

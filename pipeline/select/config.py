@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from pipeline.domains.config import Domain
+from pipeline.language_tags import LanguageTag
 from pipeline.quality.thresholds import Thresholds
 from storage.strict import LATER, Strict
 
@@ -51,7 +52,7 @@ class Component(Strict):
     min_quality_score: float | None = Field(None, description="a null score does not meet it")
     min_domain_probability: float | None = Field(None, description="probability of `domain`; a null one does not meet it")
     sources: tuple[str, ...] | None = Field(None, description="None = any")
-    languages: tuple[str, ...] | None = Field(None, description="ISO codes; None = any")
+    languages: tuple[LanguageTag, ...] | None = Field(None, description="BCP 47 tags: zh covers zh-Hant; None = any")
 
 
 class PiiReplacements(Strict):
@@ -82,7 +83,7 @@ class Config(Strict):
     min_item_coverage: Annotated[float, LATER] = Field(
         0.5, gt=0, le=1, description="a document that covers so much of an item of an evaluation task is dropped (RULE 33)"
     )
-    primary_language: str = Field("en", description="ISO code; other languages are multilingual (RULE 17)")
+    primary_language: LanguageTag = Field("en", description="BCP 47 tag; what it does not cover is multilingual (RULE 17)")
     min_foreign_language_probability: float = Field(0.65, ge=0, le=1, description="above it a document in another language is multilingual")
     min_code_probability: float = Field(0.5, ge=0, le=1, description="the classifier's choice `code` counts from here")
     lines: Annotated[LineRemoval, LATER] = Field(default_factory=LineRemoval)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.documents import DOMAINS
+from pipeline.language_tags import UNKNOWN, covers
 from pipeline.select.config import Component, Config, SourceFacts
 
 GENERAL, CODE, MULTILINGUAL = "general", "code", "multilingual"
@@ -23,7 +24,8 @@ def domain_of(
     choice = max(known, key=lambda domain: known[domain]) if known else GENERAL
     if choice == CODE and known[CODE] >= config.min_code_probability:
         return CODE
-    if language != config.primary_language and language_probability > config.min_foreign_language_probability:
+    foreign = language != UNKNOWN and not covers(config.primary_language, language)
+    if foreign and language_probability > config.min_foreign_language_probability:
         return MULTILINGUAL
     if choice == CODE:
         return max((domain for domain in known if domain != CODE), key=lambda domain: known[domain])
@@ -48,7 +50,7 @@ def component_of(
         if (
             component.domain == domain
             and (component.sources is None or source in component.sources)
-            and (component.languages is None or language in component.languages)
+            and (component.languages is None or any(covers(wanted, language) for wanted in component.languages))
             and _reaches(quality_score, component.min_quality_score)
             and _reaches(domain_probability, component.min_domain_probability)
         ):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from pipeline.language_tags import covers
 from pipeline.select.config import Component, Config
 from pipeline.select.decide import GENERAL, MULTILINGUAL
 
@@ -19,7 +20,7 @@ def possible_domains(declared: str | None, language: str | None, labels: Collect
     """
     if declared is not None:
         return {declared}
-    return {GENERAL, *labels} | ({MULTILINGUAL} if language != primary_language else set())
+    return {GENERAL, *labels} | (set() if language is not None and covers(primary_language, language) else {MULTILINGUAL})
 
 
 def possible_components(config: Config, languages: Mapping[str, str | None], labels: Collection[str]) -> set[str]:
@@ -43,7 +44,7 @@ def _may_take(component: Component, domain: str, source: str, language: str | No
     return (
         component.domain == domain
         and (component.sources is None or source in component.sources)
-        and (component.languages is None or language is None or language in component.languages)
+        and (component.languages is None or language is None or any(covers(wanted, language) for wanted in component.languages))
         and (minimum is None or minimum <= 0 or domain in labels)  # 0 is the probability of a domain that the classifier does not know
     )
 

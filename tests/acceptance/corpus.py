@@ -144,7 +144,10 @@ def language_checks(checks: Checks, corpus: Path, rng: random.Random) -> None:
     """Accuracy on the labelled texts; with shuffled labels, chance."""
     print("  languages: every labelled text", flush=True)
     labelled = measure_language.rows_of(corpus)
-    found = {row.unit: row for row in measure_language.measure(labelled, LanguageConfig())}
+    config = LanguageConfig()
+    covered = measure_language.covered_languages(config)
+    identify = measure_language.identifiers(config)["caravan"]
+    found = {row.unit: row for row in measure_language.measure(labelled, identify, covered)}
     for unit, row in found.items():
         checks.note(f"language, {unit}", " ".join(f"{name} {value}" for name, value in asdict(row).items() if name != "unit"))
     chance = 1 / len({row["lang"] for row in labelled})
@@ -153,7 +156,7 @@ def language_checks(checks: Checks, corpus: Path, rng: random.Random) -> None:
     some = rng.sample(labelled, min(SHUFFLED_TEXTS, len(labelled)))
     labels = rng.sample([row["lang"] for row in some], len(some))
     shuffled = [{**row, "lang": label} for row, label in zip(some, labels, strict=True)]
-    wrong = measure_language.measure(shuffled, LanguageConfig())[0].accuracy
+    wrong = measure_language.measure(shuffled, identify, covered)[0].accuracy
     checks.sabotage("labels of languages shuffled", wrong < (chance + accuracy) / 2, f"accuracy {wrong}")
 
 

@@ -100,7 +100,8 @@ def test_language_accuracy_falls_to_chance_with_wrong_labels(corpus: Path) -> No
     """Right labels give nearly all, exchanged ones nearly none."""
     rows = measure_language.rows_of(corpus)
     wrong = [{**row, "lang": "fr" if row["lang"] == "de" else "de"} for row in rows]
-    right, none = (measure_language.measure(labelled, LanguageConfig())[0].accuracy for labelled in (rows, wrong))
+    identify = measure_language.identifiers(LanguageConfig())["caravan"]
+    right, none = (measure_language.measure(labelled, identify, {"de", "fr"})[0].accuracy for labelled in (rows, wrong))
     assert right > 0.8
     assert none < 0.2
 

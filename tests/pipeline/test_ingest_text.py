@@ -1,25 +1,21 @@
-"""Bytes to text: charsets, HTML, the normal form, dates, languages."""
+"""Bytes to text: charsets, HTML, the normal form, dates."""
 
 from __future__ import annotations
 
 import datetime
 import unicodedata
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.ingest import language as module
 from pipeline.ingest.charset import EQUALLY_LEGIBLE, declared_in_page, decode, python_name
-from pipeline.ingest.config import LID_176_FTZ_SHA256, Extractor, LanguageConfig
+from pipeline.ingest.config import Extractor
 from pipeline.ingest.html import html_to_text, normal_text
-from pipeline.ingest.language import language_of, load_model, model_path
 from pipeline.ingest.legibility import implausible_fraction
 from pipeline.ingest.records import iso_utc
 from pipeline.ingest.sniff import looks_like_html, looks_like_text
-from storage.errors import ConfigError
 from tests.pipeline.ingest_cases import WORDS
 
 RUSSIAN = "Караван несёт страницы от сырых данных к обученной модели, и каждая страница сохраняет своё имя. " * 6
@@ -381,45 +377,3 @@ def test_the_normal_form_is_normal(text: str) -> None:
 )
 def test_dates(value: Any, expected: str | None) -> None:
     assert iso_utc(value) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [(RUSSIAN, "ru"), (JAPANESE, "ja"), (CHINESE, "zh"), (KOREAN, "ko"), (GERMAN, "de"), (GREEK, "el")]
-)
-def test_languages(text: str, expected: str) -> None:
-    language, probability = language_of(text, LanguageConfig())
-    assert language == expected
-    assert 0.8 < probability <= 1
-    assert language_of(text.replace(" ", "\n"), LanguageConfig())[0] == expected
-
-
-def test_the_golden_probability_of_a_sentence() -> None:
-    """fastText's floats depend on the processor: a tolerance instead of a digest (RULE 12)."""
-    language, probability = language_of("The caravan carries raw pages to a checkpoint.", LanguageConfig())
-    assert language == "en"
-    assert probability == pytest.approx(0.6401, abs=1e-3)
-
-
-def test_a_text_without_a_word_has_no_language() -> None:
-    assert language_of("\n \n", LanguageConfig()) == ("und", 0.0)
-
-
-def test_only_the_first_characters_count() -> None:
-    config = LanguageConfig(max_chars=300)
-    assert language_of(GERMAN[:300] + RUSSIAN * 10, config) == language_of(GERMAN[:300], config)
-
-
-def test_a_missing_model_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CARAVAN_MODELS", str(tmp_path))
-    load_model.cache_clear()
-    with pytest.raises(ConfigError, match="make setup"):
-        load_model(LID_176_FTZ_SHA256)
-    (tmp_path / module.MODEL_FILE).write_bytes(b"another model")
-    with pytest.raises(ConfigError, match=r"has sha256 .* asks for 8f3472"):
-        load_model(LID_176_FTZ_SHA256)
-
-
-def test_where_the_model_lies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CARAVAN_MODELS", raising=False)
-    monkeypatch.setenv("CARAVAN_CACHE", "/cache")
-    assert model_path() == Path("/cache/models/lid.176.ftz")

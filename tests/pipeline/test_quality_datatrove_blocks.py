@@ -84,3 +84,13 @@ def test_a_block_that_fails_is_named_with_the_document() -> None:
     block = build(DatatroveFilter(name="c", block=f"{FILTERS}c4_filters.C4BadWordsFilter"))
     with pytest.raises(CaravanError, match="C4BadWordsFilter failed on document 0a: ValueError"):
         verdict(block, text="x", url=None, document="0a", language="xx", language_probability=1.0)
+
+
+@pytest.mark.parametrize("language", ["nb", "zh-Hant", "en-GB"])
+def test_a_block_is_told_the_widest_tag(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C4's lists have one Norwegian (`no`), one Chinese, one English."""
+    block = build(DatatroveFilter(name="c", block=f"{FILTERS}c4_filters.C4BadWordsFilter"))
+    seen = []
+    monkeypatch.setattr(block, "filter", lambda document: seen.append(document.metadata["language"]) or True)
+    assert verdict(block, text="x", url=None, document="0a", language=language, language_probability=1.0) == 1
+    assert seen == [{"nb": "no", "zh-Hant": "zh", "en-GB": "en"}[language]]

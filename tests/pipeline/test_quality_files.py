@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.quality.config import Config, EvalTasks, RawFiles, resolve_files
-from pipeline.quality.dirty_words import count_matches, read_lists, word_list
+from pipeline.quality.dirty_words import count_matches, list_for, read_lists, word_list
 from pipeline.quality.eval_overlap import task_tables
 from storage.errors import ConfigError, IntegrityError
 from storage.store import Store
@@ -54,6 +54,14 @@ def test_lists_go_by_the_language_of_their_names(tmp_path: Path) -> None:
     raw = raw_with(tmp_path, {"l/en.txt": b"\xff"})
     with pytest.raises(ConfigError, match=r"l/en.txt is not UTF-8"):
         read_lists(raw, resolved(raw, Config(dirty_words=(RawFiles(path="l/*.txt"),))).dirty_words)
+
+
+def test_a_list_serves_the_languages_that_it_covers(tmp_path: Path) -> None:
+    """Lists of `no` and `zh` are of `nb` and `zh-Hant`; a narrower list comes first; what is no code names itself."""
+    raw = raw_with(tmp_path, {f"l/{name}.txt": name.encode() for name in ("no", "nn", "zh", "xx")})
+    lists = read_lists(raw, resolved(raw, Config(dirty_words=(RawFiles(path="l/*.txt"),))).dirty_words)
+    found = {tag: list_for(lists, tag) for tag in ("nb", "nn", "zh-Hant", "xx", "en")}
+    assert found == {"nb": lists["no"], "nn": lists["nn"], "zh-Hant": lists["zh"], "xx": lists["xx"], "en": None}
 
 
 @pytest.mark.parametrize(

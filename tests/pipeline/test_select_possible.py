@@ -14,7 +14,7 @@ from pipeline.select.decide import component_of, domain_of
 from pipeline.select.possible import possible_components, possible_domains
 
 DOMAINS = get_args(Domain)
-LANGUAGES = ("en", "de", "fr")
+LANGUAGES = ("en", "de", "zh", "zh-Hant", "no", "nb", "und")
 maybe = st.one_of(st.none(), st.floats(0, 1, width=32))
 
 
@@ -31,6 +31,7 @@ def config_of(*components: Component, **domains: Any) -> Config:
         (None, "en", ("math", "code"), {"general", "math", "code"}),
         (None, None, ("math", "code"), {"general", "math", "code", "multilingual"}),
         (None, "de", ("math", "code"), {"general", "math", "code", "multilingual"}),
+        (None, "en-GB", ("math", "code"), {"general", "math", "code"}),
     ],
 )
 def test_the_domains_of_a_source(declared: str | None, language: str | None, labels: tuple[str, ...], possible: set[str]) -> None:

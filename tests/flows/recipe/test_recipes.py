@@ -250,6 +250,18 @@ def test_a_share_that_no_document_can_fill_is_refused_before_any_work() -> None:
     assert said_of(raw) == [f"anneal.shares.{name}: 0.5, {reason}; there can be: all" for name in ("general", "proofs")]
 
 
+def test_an_identifier_that_is_not_installed_is_refused_before_any_work() -> None:
+    """In one line that says how to install it; not where every source declares its language, so that nothing is identified."""
+    raw = yaml.safe_load((PACKAGE / "recipes" / "test.yaml").read_text())
+    raw["language"] = {"identifier": "heliport", "heliport_version": "0.0.0"}
+    (line,) = said_of(raw)
+    assert line.startswith("language: the identifier heliport asks for heliport 0.0.0 (GPL-3, so not part of Caravan), which is ")
+    assert line.endswith('pip install "heliport==0.0.0"')
+    for source in raw["sources"]:
+        source.setdefault("language", "en")
+    assert not [line for line in said_of(raw) if line.startswith("language")]
+
+
 def test_a_share_that_the_classifier_or_the_language_may_fill_is_taken() -> None:
     """RULE 17: a page may be math by the classifier, and multilingual by its language, though no source declares either."""
     raw = yaml.safe_load((PACKAGE / "recipes" / "test.yaml").read_text())
