@@ -9,6 +9,7 @@ Sources: ISO 639 and the aliases of Unicode CLDR 47; the labels of the models as
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Annotated
 
@@ -102,6 +103,7 @@ def covers(wanted: str, tag: str) -> bool:
     return wanted == tag or wanted in widening(tag)
 
 
+@functools.cache
 def model_tag(model: str, label: str) -> str:
     """The tag of what `model` calls `label`."""
     return MODEL_TAGS[model].get(label) or canonical(label)

@@ -69,7 +69,7 @@ from storage.store import Store
 from storage.tables import ID, parse_table, read_table
 
 NAME = "select"
-VERSION = 2
+VERSION = 3
 __all__ = ["NAME", "VERSION", "Config", "check_config", "render_funnel", "run"]
 
 JUDGED = pa.schema(

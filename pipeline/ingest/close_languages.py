@@ -20,7 +20,8 @@ _WORDS_OF: dict[str, str] = {
         "provinsi kabupaten kecamatan propinsi persen triliun miliar nggak gak kalian mulai berbagai bergabung kontak kontributor "
         "kebijakan pengiriman pemesanan toko terkait kesehatan keuangan jaringan perangkat pengembangan pengembang mengembangkan "
         "menampilkan menghapus perintah direktori selanjutnya yg utk pemerintah sepeda internasional nasional resmi karenanya "
-        "olahraga kunjungi yakin nomor"
+        "olahraga kunjungi yakin nomor informasi lisensi memodifikasi riwayat arsip etnis otomatis pencarian lokal distribusi "
+        "mendistribusikan tampilkan pustaka kredensial disabilitas spesifik kapan artinya"
     ),
     "ms": (
         "kerana bahawa ialah iaitu wang pejabat syarikat universiti berbeza perbezaan cuba mencuba sila mahu manakala apabila "
@@ -28,7 +29,8 @@ _WORDS_OF: dict[str, str] = {
         "selepas semasa sahaja mac jun julai ogos disember inggeris jepun sepanyol jumaat isnin khamis ahad kualiti aktiviti "
         "fasiliti komuniti identiti kapasiti awak sekiranya peratus bilion kakitangan hospital polis pembangun perisian fail "
         "peringkat pelbagai kedua-dua ditubuhkan kesihatan kewangan peranti memaparkan memadam tempahan penghantaran kedai sesawang "
-        "pautan tetapan pelayan antarabangsa kebangsaan rasmi sukan lawati hantar nombor basikal kepelbagaian"
+        "pautan tetapan pelayan antarabangsa kebangsaan rasmi sukan lawati hantar nombor basikal kepelbagaian lesen arkib etnik "
+        "automatik carian tempatan pengedaran majoriti minoriti keutamaan"
     ),
     "sr": (
         "vreme deo dela mesto mesta mestu gde ovde negde uvek posle pre reč reči rečima svet sveta svetu ceo cela celo lepo lep "
@@ -36,7 +38,7 @@ _WORDS_OF: dict[str, str] = {
         "predsednika poslednji poslednje nedelja sreda izveštaj pesma zahtev zahteva srpski srbija srbije srbiji sledeći sledeće "
         "telo tela delo zemlje vera verovatno mesec meseca meseci pobeda zvezda razumeti razume odeljenje čovek čoveka jednakost "
         "bezbednost bezbednosti obaveštenje stepen obrazovanje izvršni sopstveni sopstvene svešću jeste obezbedi obezbediti vek "
-        "veka svetski odeljenja devojka nedelje čovečanstvo delova delu nasleđe posledica bezbedan"
+        "veka svetski odeljenja devojka nedelje čovečanstvo delova delu nasleđe posledica bezbedan obezbeđuje obezbeđuju"
     ),
     "sr bs": (
         "šta tokom ko neko niko svako hiljada hiljade voz evropski evropske evropa evrope evropi januar januara februar februara "

@@ -286,7 +286,7 @@ def test_the_bytes_are_those_of_this_version(tmp_path: Path) -> None:
         Doc("c", "another text", near="n", domains={"math": 0.9}, source="books"),
     ]
     manifest = decide(tmp_path, docs, config(thresholds=by_class(code=Thresholds(min_gopher_word_count=2))), held_out=0.1)[2][2]
-    assert (selection.VERSION, manifest.digest) == (2, "1499fb9e9e02fe353635a5e87f1a04d41a49c2a43111734fec2e94b439c02885")
+    assert (selection.VERSION, manifest.digest) == (3, "1499fb9e9e02fe353635a5e87f1a04d41a49c2a43111734fec2e94b439c02885")
 
 
 def test_a_document_dropped_for_quality_is_no_survivor(tmp_path: Path) -> None:
