@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from datatrove.data import Document
 from pydantic import ValidationError
 
 from pipeline.quality.config import Config, DatatroveFilter
@@ -90,7 +91,12 @@ def test_a_block_that_fails_is_named_with_the_document() -> None:
 def test_a_block_is_told_the_widest_tag(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """C4's lists have one Norwegian (`no`), one Chinese, one English."""
     block = build(DatatroveFilter(name="c", block=f"{FILTERS}c4_filters.C4BadWordsFilter"))
-    seen = []
-    monkeypatch.setattr(block, "filter", lambda document: seen.append(document.metadata["language"]) or True)
+    seen = list[str]()
+
+    def keeps(document: Document) -> bool:
+        seen.append(document.metadata["language"])
+        return True
+
+    monkeypatch.setattr(block, "filter", keeps)
     assert verdict(block, text="x", url=None, document="0a", language=language, language_probability=1.0) == 1
     assert seen == [{"nb": "no", "zh-Hant": "zh", "en-GB": "en"}[language]]
