@@ -111,6 +111,7 @@ def _shared(words: dict[str, str]) -> dict[str, tuple[str, ...]]:
 
 WORDS = _shared(_WORDS_OF)
 GROUPS = (("id", "ms"), ("sr", "hr", "bs"), ("nn", "nb"), ("af", "nl"))
+MARKED = frozenset(language for group in GROUPS for language in group)
 ALPHABETS = {language: frozenset(letters) for language, letters in _ALPHABETS.items()}
 
 

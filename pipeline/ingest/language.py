@@ -35,7 +35,7 @@ import eldc
 import fasttext
 import numpy as np
 
-from pipeline.ingest.close_languages import foreign_letters, listed_letters, missing_marks
+from pipeline.ingest.close_languages import MARKED, foreign_letters, listed_letters, missing_marks
 from pipeline.ingest.config import LanguageConfig, check_identifier
 from pipeline.ingest.scripts import main_script, scripts_in, scripts_of_language
 from pipeline.language_tags import UNKNOWN, canonical, model_tag
@@ -60,7 +60,7 @@ SURE_BYTES, SURE_FIT, SURE_LEAD = 50, 0.8, 0.8
 BIAS = {
     "id": -1.0, "bs": -0.1, "nn": -0.4, "yue": -2.6, "wuu": -2.4, "arz": -5.0, "jbo": -1.5, "vo": -1.5, "ie": -1.5, "io": -1.5, "ia": -1.5
 }  # fmt: skip
-BIAS_SHORT_INDONESIAN, SHORT_BYTES = -2.0, 150  # texts labelled Malay are taken for Indonesian three times in four, the shorter the surer
+BIAS_SHORT_INDONESIAN, SHORT_BYTES = -2.4, 150  # it takes three short texts in four that are labelled Malay for Indonesian
 BIAS_SERBIAN_IN_LATIN = -1.8
 _MEMBERS = {"ms": ("id",), "hr": ("bs", "sr"), "nb": ("nn",), "zh": ("yue", "wuu"), "ar": ("arz",)}
 # Where lid.176 knows a language that eldc takes for this one: Afrikaans, Western Punjabi, Macedonian.
@@ -80,6 +80,7 @@ _AVERAGE = {language: -math.log(1 - score) for language, score in _AVERAGE_SHARE
 _ONE_NORM = frozenset({"ja", "ko", "vi"})  # several scripts in one text, or one that is history
 _ELDC_TAG = {label: model_tag("eldc", label) for label in eldc.LANGUAGES}
 _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]{1,9}://|www\.)[!-~]+|[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+", re.IGNORECASE)
+_DIGIT = re.compile("[0-9]")
 _MAY_BE_ADDRESS = re.compile(r"@|://|www\.", re.IGNORECASE)
 _JOINED = re.compile("[\u00ad\u200b\u2060\ufeff\ue000-\uf8ff]")  # inside words: soft hyphens, marks of no width, what a font made up
 _NO_LETTERS = re.compile(
@@ -128,8 +129,13 @@ def language_of(text: str, config: LanguageConfig) -> tuple[str, float]:
 
 
 def letters_of(text: str) -> str:
-    """The words of `text` in lower case between single spaces, without addresses, digits, punctuation and symbols; "" without a letter."""
+    """The words of `text` in lower case between single spaces, without addresses, digits, punctuation and symbols; "" without a letter.
+
+    What stands in ASCII with a digit between two spaces is no word either: names of variables and files, formulas, versions.
+    """
     chunks = text.split()
+    if _DIGIT.search(text):
+        chunks = [chunk for chunk in chunks if not (chunk.isascii() and _DIGIT.search(chunk))]
     if "@" in text or "://" in text or "www." in text.lower():
         chunks = [_ADDRESS.sub(" ", chunk) if _MAY_BE_ADDRESS.search(chunk) else chunk for chunk in chunks]
     words = " ".join(_NO_LETTERS.sub(" ", _JOINED.sub("", " ".join(chunks))).split()).lower()
@@ -199,7 +205,7 @@ def by_eldc_and_lid176(letters: str, config: LanguageConfig) -> tuple[str, float
         W_ELDC * best + constant + per_fit * fit + per_lead * lead + per_log_length * log_length
         for constant, per_fit, per_lead, per_log_length in (UNKNOWN_TO_ELDC, NONE_OF_THESE)
     )
-    marks = {} if cyrillic else missing_marks(letters.split())
+    marks = {} if cyrillic or candidates.isdisjoint(MARKED) else missing_marks(letters.split())
     alphabet = listed_letters(letters)
     evidence = {}
     for language in sorted(candidates):

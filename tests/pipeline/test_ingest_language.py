@@ -147,6 +147,7 @@ def test_many_threads_find_what_one_finds() -> None:
         ("don't well-known", "don't well-known"),
         ("Waffen\u00adschein b\u200bc", "waffenschein bc"),
         ("2024年に東京で", "年に東京で"),
+        ("If x1<x2+3y then v2.0.1, else (1970)", "if then else"),
         ("हिन्दी में", "हिन्दी में"),
         ("1, 2, 3 - '", ""),
         ("a\ud800b\x00c", "a b c"),
