@@ -17,7 +17,7 @@ from flows.recipe.execution import TrainingStage
 from flows.recipe.raw_files import check_given_tokenizer, resolve_evaluation, resolve_quality
 from flows.recipe.recipe import Recipe, TrainedConfig
 from pipeline.ingest import documents as ingest
-from pipeline.ingest import extract
+from pipeline.ingest import dropped, extract
 from pipeline.snapshot import Listing
 from pipeline.tokenize_documents import Config as TokenizeConfig
 from storage.store import Store
@@ -27,6 +27,7 @@ SNAPSHOT = Stage("snapshot", "pipeline.snapshot")
 EXTRACT = Stage("ingest", "pipeline.ingest.extract", "child", takes_inputs=False, takes_raw=True)
 DOCUMENTS = Stage("ingest", "pipeline.ingest.documents")
 ORIGINS = Stage("ingest", "pipeline.ingest.documents", run="run_origins", prefix="ORIGINS_")
+DROPPED = Stage("ingest", "pipeline.ingest.dropped")
 DEDUP = Stage("dedup", "pipeline.dedup.stage")
 QUALITY = Stage("quality", "pipeline.quality.stage", takes_raw=True)
 DOMAINS = Stage("domains", "pipeline.domains.stage")
@@ -63,12 +64,15 @@ def data_to_checkpoint(recipe: Recipe, do: Do) -> None:
 
     # Documents: immutable, one id for ever; what stages find out lies in tables beside them.
     documents: dict[str, Artifact] = {}
+    left_out: dict[str, Artifact] = {}  # what extraction dropped of some pages: quality learns from it
     for source in recipe.sources:
         configs = {f"{source.name}/{file.path}": extract.config_of(source, file, recipe.language) for file in listing[source.name]}
         extractions = do.each(EXTRACT, configs, {})
         files = {f"extract.{label.partition('/')[2]}": extraction for label, extraction in extractions.items()}
         made = do(DOCUMENTS, ingest.config_of(source, recipe.partitions), files, source.name)
         do(ORIGINS, ingest.OriginsConfig(source=source.name), {**files, "documents": made}, source.name)
+        if source.keeps_dropped:
+            left_out[f"dropped.{source.name}"] = do(DROPPED, dropped.Config(source=source.name), {**files, "documents": made}, source.name)
         documents[f"documents.{source.name}"] = made
 
     clusters = do(DEDUP, recipe.dedup, documents)

@@ -44,6 +44,12 @@ ORIGINS = pa.schema(
         pa.field("row", pa.int64(), nullable=False),  # record number in its file, from 0
     ]
 )
+DROPPED = pa.schema(
+    [
+        pa.field("id", ID, nullable=False),
+        pa.field("text", pa.large_string(), nullable=False),  # the blocks that extraction left out, apart by empty lines
+    ]
+)
 QUARANTINE = pa.schema(
     [
         pa.field("file", pa.string(), nullable=False),

@@ -14,7 +14,16 @@ from storage.artifact import Manifest
 
 _DEDUP, _AFTER_TOKENIZE = STAGES.index("dedup"), STAGES.index("tokenize") + 1
 # The artifacts' stages in order.
-PATH = ("snapshot", "extract", "documents", "origins", *STAGES[_DEDUP:_AFTER_TOKENIZE], "held_out_tokens", *STAGES[_AFTER_TOKENIZE:])
+PATH = (
+    "snapshot",
+    "extract",
+    "documents",
+    "origins",
+    "dropped",
+    *STAGES[_DEDUP:_AFTER_TOKENIZE],
+    "held_out_tokens",
+    *STAGES[_AFTER_TOKENIZE:],
+)
 TRAINING = ("pretrain", "extend_context", "anneal")
 UNFINISHED = "a newer one was begun and has not ended"
 

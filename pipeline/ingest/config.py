@@ -13,7 +13,7 @@ from storage.errors import ConfigError
 from storage.strict import Strict
 
 Format = Literal["warc", "arc", "jsonl", "parquet", "files"]
-Extractor = Literal["resiliparse", "trafilatura"]
+Extractor = Literal["blocks", "resiliparse", "trafilatura"]
 KeepOrSkip = Literal["keep", "skip"]
 Identifier = Literal["eldc_lid176", "heliport"]
 Domain = Literal["general", "math", "code", "multilingual"]
@@ -74,7 +74,14 @@ class SourceConfig(Strict):
     format: Format = Field(description="what the raw files are; compression (gzip, zstd) is seen from their first bytes")
     path: str | tuple[str, ...] = Field(description="pattern or patterns of its files (`*`, `**`, `?`, `[…]`), relative to raw_root")
     extractor: Extractor = Field(
-        "resiliparse", description="HTML to text: resiliparse is fast, trafilatura more exact at a tenth of the speed"
+        "blocks",
+        description="HTML to text: blocks is our own, learned and exact; resiliparse is faster and less exact, trafilatura slower",
+    )
+    dropped_fraction: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="HTML: share of pages, by keyed hash, whose left-out blocks are kept too (extractor: blocks)",
     )
     text_field: str = Field("text", min_length=1, description="jsonl, parquet: the field that holds the text")
     id_field: str | None = Field(
@@ -135,7 +142,7 @@ class SourceConfig(Strict):
             raise ValueError(f"{wrong[0]} is for jsonl and parquet; source {self.name} is {self.format}")
         if self.format != "files" and "encoding" in given:
             raise ValueError(f"encoding is for files; source {self.name} is {self.format}")
-        if self.format in FIELD_FORMATS and (wrong := sorted(given & {"extractor", "noai"})):
+        if self.format in FIELD_FORMATS and (wrong := sorted(given & {"extractor", "dropped_fraction", "noai"})):
             raise ValueError(f"{wrong[0]} is for HTML in warc, arc and files; source {self.name} is {self.format}")
         if self.format not in WEB_FORMATS and "truncated" in given:
             raise ValueError(f"truncated is for warc and arc; source {self.name} is {self.format}")
@@ -155,6 +162,11 @@ class SourceConfig(Strict):
     def dedups_lines(self) -> bool:
         """Whether line deduplication runs on it."""
         return self.format in WEB_FORMATS if self.line_dedup is None else self.line_dedup
+
+    @property
+    def keeps_dropped(self) -> bool:
+        """Whether what extraction leaves out of its pages is kept too, for some of them."""
+        return self.format not in FIELD_FORMATS and self.extractor == "blocks" and self.dropped_fraction > 0
 
     @property
     def is_web(self) -> bool:

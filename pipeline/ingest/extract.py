@@ -5,6 +5,7 @@ Writes, in pieces of bounded size so that a huge raw file needs no more memory t
     documents-%05d.parquet    rows of `DOCUMENTS`, in file order
     origins-%05d.parquet      rows of `ORIGINS`, one for each of those
     quarantine-%05d.parquet   rows of `QUARANTINE`
+    dropped-%05d.parquet      rows of `DROPPED`, for a keyed sample of the pages that the extractor `blocks` read
 
 and counts: records = documents + skipped + quarantined, with `skipped:<reason>` and `quarantined:<reason>` beside them. Of the documents
 these are counted too, and are parts of no sum: `kept:truncated` and `kept:noai`, which a source may skip instead, and `unreadable_date`
@@ -23,7 +24,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 from pydantic import Field
 
-from pipeline.documents import DOCUMENTS, ORIGINS, QUARANTINE, document_id
+from pipeline.documents import DOCUMENTS, DROPPED, ORIGINS, QUARANTINE, document_id, keyed_fraction
 from pipeline.ingest.arc import read_arc
 from pipeline.ingest.charset import decode
 from pipeline.ingest.config import Extractor, Format, KeepOrSkip, LanguageConfig, RawFile, SourceConfig, check_identifier
@@ -31,6 +32,7 @@ from pipeline.ingest.files import read_file
 from pipeline.ingest.html import html_to_text, normal_text
 from pipeline.ingest.jsonl import read_jsonl
 from pipeline.ingest.language import language_of
+from pipeline.ingest.main_text.extract import main_text
 from pipeline.ingest.parquet import read_parquet
 from pipeline.ingest.records import DETAIL_CHARS, Bad, Event, Record, Skip, iso_utc
 from pipeline.ingest.robots import page_opts_out
@@ -71,6 +73,7 @@ class Config(Strict):
     max_record_bytes: int = Field(description="a larger record is quarantined")
     truncated: KeepOrSkip = Field("skip", description="records whose payload breaks off")
     noai: KeepOrSkip = Field("keep", description="pages that ask not to be used for AI")
+    dropped_fraction: float = Field(0.0, description="share of pages whose left-out blocks are written too")
 
 
 def config_of(source: SourceConfig, file: RawFile, language: LanguageConfig) -> Config:
@@ -94,6 +97,7 @@ def config_of(source: SourceConfig, file: RawFile, language: LanguageConfig) -> 
         max_record_bytes=source.max_record_bytes,
         truncated=source.truncated,
         noai=source.noai,
+        dropped_fraction=source.dropped_fraction if source.keeps_dropped else 0.0,
     )
 
 
@@ -154,15 +158,24 @@ def _fields(config: Config) -> dict[str, Any]:
     return {name: getattr(config, name) for name in ("text_field", "id_field", "url_field", "date_field")}
 
 
-def text_of(record: Record, extractor: Extractor | None) -> str | Bad:
-    """The text of a record in normal form, "" when it has none; `extraction_failed` when the extractor cannot take the page."""
+def text_of(record: Record, extractor: Extractor | None, dropped: list[str] | None = None) -> str | Bad:
+    """The text of a record in normal form, "" when it has none; `extraction_failed` when the extractor cannot take the page.
+
+    `dropped`, where it is given, gets what the extractor `blocks` leaves out of a page, a text in normal form for each block.
+    """
     if record.text is not None:
         return normal_text(record.text)
     text = decode(record.payload, declared=record.declared, is_html=record.is_html)
     if record.is_html:
         assert extractor is not None
         try:
-            text = html_to_text(text, extractor)
+            if extractor == "blocks":
+                found = main_text(text)
+                text = found.text
+                if dropped is not None:
+                    dropped += filter(None, map(normal_text, found.dropped))
+            else:
+                text = html_to_text(text, extractor)
         except Exception as error:  # whatever an HTML library raises is about this page
             return Bad("extraction_failed", record.offset, f"{type(error).__name__}: {error}", record.key)
     return normal_text(text)
@@ -180,12 +193,12 @@ def _extract(file: BinaryIO, config: Config, output: Output) -> None:
             pieces.count(Skip("truncated"))
         elif noai and config.noai == "skip":
             pieces.count(Skip("noai"))
-        elif isinstance(text := text_of(event, config.extractor), Bad):
+        elif isinstance(text := text_of(event, config.extractor, dropped := pieces.sampled(event)), Bad):
             pieces.count(text)
         elif not text:
             pieces.count(Skip("empty"))
         else:
-            pieces.document(event, text, noai)
+            pieces.document(event, text, noai, dropped)
     pieces.flush_documents()
     pieces.flush_quarantine()
     counts = output.counts
@@ -200,13 +213,21 @@ class _Pieces:
     output: Output
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     places: list[tuple[bytes, str, int, int]] = field(default_factory=list)
+    dropped: list[tuple[bytes, str]] = field(default_factory=list)
     bad: list[tuple[str, int | None, str, str | None, bytes | None]] = field(default_factory=list)
     text_chars: int = 0
     pieces: int = 0
     bad_pieces: int = 0
 
-    def document(self, record: Record, text: str, noai: bool) -> None:
-        """Add a document."""
+    def sampled(self, record: Record) -> list[str] | None:
+        """An empty list where what extraction leaves out of this record is to be written: of a page, by a keyed hash of its id."""
+        fraction = self.config.dropped_fraction
+        if fraction and record.is_html and keyed_fraction("dropped", document_id(self.config.source, record.key)) < fraction:
+            return []
+        return None
+
+    def document(self, record: Record, text: str, noai: bool, dropped: Sequence[str] | None = None) -> None:
+        """Add a document, and what was left out of it."""
         config = self.config
         name = document_id(config.source, record.key)
         if config.language is None:
@@ -216,6 +237,8 @@ class _Pieces:
         date = iso_utc(record.date)
         self.rows.append((name, text, _storable(record.url), date, config.source, language, probability, config.license))
         self.places.append((name, config.path, record.offset, record.row))
+        if dropped:
+            self.dropped.append((name, "\n\n".join(dropped)))
         kept = {"kept:truncated": record.truncated, "kept:noai": noai, "unreadable_date": date is None and record.date not in (None, "")}
         self.output.counts.update(("records", "documents", *(reason for reason, is_so in kept.items() if is_so)))
         self.text_chars += len(text)
@@ -238,7 +261,9 @@ class _Pieces:
         if self.rows:
             self.output.table(f"documents-{self.pieces:05d}.parquet", _table(self.rows, DOCUMENTS))
             self.output.table(f"origins-{self.pieces:05d}.parquet", _table(self.places, ORIGINS))
-            self.rows, self.places, self.text_chars, self.pieces = [], [], 0, self.pieces + 1
+            if self.dropped:
+                self.output.table(f"dropped-{self.pieces:05d}.parquet", _table(self.dropped, DROPPED))
+            self.rows, self.places, self.dropped, self.text_chars, self.pieces = [], [], [], 0, self.pieces + 1
 
     def flush_quarantine(self) -> None:
         """Write the quarantine so far as a piece."""

@@ -1,9 +1,9 @@
-"""HTML to text by one of two extractors, and the one normal form of every text.
+"""HTML to text by one of three extractors, and the one normal form of every text.
 
-resiliparse (default) takes the main content by rules on the tree; where those leave less than `MIN_MAIN_CHARS`, the whole page's text
-is taken (trafilatura does the same with its baseline). trafilatura is more exact at a tenth of the speed. It runs
-without its deduplication, which would make a text depend on the documents before it, and without a time limit, which would make it
-depend on the machine's load.
+`blocks` (default) is `pipeline/ingest/main_text`. resiliparse takes the main content by rules on the tree; where those leave less than
+`MIN_MAIN_CHARS`, the whole page's text is taken (trafilatura does the same with its baseline). trafilatura runs without its
+deduplication, which would make a text depend on the documents before it, and without a time limit, which would make it depend on the
+machine's load.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import unicodedata
 from resiliparse.extract.html2text import extract_plain_text
 
 from pipeline.ingest.config import Extractor
+from pipeline.ingest.main_text.extract import main_text
 
 MIN_MAIN_CHARS = 250
 
@@ -25,6 +26,8 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 def html_to_text(html: str, extractor: Extractor) -> str:
     """The main text of a page, not yet in normal form; empty when there is none. Raises whatever the extractor raises on a page it
     cannot take."""
+    if extractor == "blocks":
+        return main_text(html).text
     if extractor == "trafilatura":
         import trafilatura  # takes a second and 100 MB, which the default need not pay
 

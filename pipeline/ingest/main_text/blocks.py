@@ -1,0 +1,366 @@
+"""A page as a flat list of blocks, in one pass over the parser's events.
+
+A block is the text between two block-level boundaries (a start or an end tag that is not inline, two `<br>` in a row), rendered: white
+space collapsed, one line per `<br>`, `<pre>` byte for byte, a formula as its TeX once, ruby in parentheses, exponents with a caret, and
+without what a reader does not see. Each block knows the element that it stands in, and each element its parent and the range of blocks
+inside it, so that every measure of a region is a difference of two sums.
+
+The parser (turbohtml) builds the tree that the HTML standard asks for and reports it without making an object of any node, so no depth of
+nesting costs more than its length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import NamedTuple
+
+from turbohtml.saxparse import SaxHandler, sax_parse
+
+from pipeline.ingest.main_text.formulas import Formula, MathML, is_math_image, with_delimiters
+
+MAX_ELEMENTS = 1_000_000
+
+INLINE = frozenset(
+    {
+        "a", "abbr", "acronym", "b", "basefont", "bdi", "bdo", "big", "blink", "button", "cite", "code", "data", "del", "dfn", "em", "font",
+        "i", "img", "input", "ins", "kbd", "label", "mark", "meter", "nobr", "noscript", "output", "picture", "progress", "q", "rb", "rtc",
+        "ruby", "s", "samp", "slot", "small", "source", "span", "strike", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr",
+    }
+)  # fmt: skip
+SKIPPED = frozenset(
+    {
+        "applet", "audio", "canvas", "datalist", "dialog", "embed", "frameset", "head", "iframe", "map", "math", "mjx-container",
+        "noframes", "object", "rp", "script", "select", "style", "svg", "template", "textarea", "title", "video",
+    }
+)  # fmt: skip
+PRE = frozenset({"listing", "plaintext", "pre", "xmp"})
+PLACED = PRE | {"dir", "dl", "menu", "ol", "table", "td", "th", "tr", "ul"}
+_RENDERED_MATH = ("MathJax", "katex-html", "MJX", "mjx-chtml")
+_STYLE_HIDDEN = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
+_EXPONENT = re.compile(r"[-+−]?(?:\d{1,3}|[a-zA-Z])")  # noqa: RUF001
+_BASE = re.compile(r"(?:^|[^\w])(?:\w|\d[\d.,]*|[kcmdµn]?m|ft|in|mi|sec|yd)$|[)\]}]$")
+
+
+class Place(NamedTuple):
+    """Where a block stands, as far as its line does: the elements (-1 for none) that are its outermost list, its innermost table, row, cell
+    and `pre`, and the number of its cell in the row."""
+
+    list_element: int = -1
+    table: int = -1
+    row: int = -1
+    cell: int = -1
+    cell_number: int = 0
+    pre: int = -1
+
+
+@dataclass
+class Page:
+    """Blocks in document order, and the block-level elements they stand in, in the order of their start tags.
+
+    Of each block: `text`, `element` (index), `link_chars` (characters inside links and buttons), `inline_names` (class, id … of the
+    inline elements inside), `is_pre`, `has_formula`, `is_hidden`, `places`. Of each element: `tags`, `names`, `parents` (index; -1 for the root),
+    `first_block` and `end_block` (a half-open range), `depths`, `controls` (form controls directly or inside inline elements),
+    `ended_before` (how many elements had ended before it began, in the order of `end_order`).
+    """
+
+    texts: list[str] = field(default_factory=list)
+    elements: list[int] = field(default_factory=list)
+    link_chars: list[int] = field(default_factory=list)
+    inline_names: list[str] = field(default_factory=list)
+    is_pre: list[bool] = field(default_factory=list)
+    has_formula: list[bool] = field(default_factory=list)
+    is_hidden: list[bool] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    first_block: list[int] = field(default_factory=list)
+    end_block: list[int] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    controls: list[int] = field(default_factory=list)
+    ended_before: list[int] = field(default_factory=list)
+    end_order: list[int] = field(default_factory=list)
+
+
+class PageTooLargeError(ValueError):
+    """A page of more elements than `MAX_ELEMENTS`."""
+
+
+def read_page(html: str) -> Page:
+    """The blocks of a page. Raises PageTooLargeError."""
+    reader = _Reader()
+    sax_parse(html, reader)
+    page = reader.page
+    if reader.rows:
+        columns = map(list, zip(*reader.rows, strict=True))
+        page.tags, page.names, page.parents, page.first_block, page.depths, page.ended_before = columns
+        page.controls = [reader.controls[element] for element in range(len(page.tags))] if reader.controls else [0] * len(page.tags)
+    if any(page.is_hidden):
+        _leave_out_hidden(page)
+    return page
+
+
+def _leave_out_hidden(page: Page) -> None:
+    """Take out the blocks that are hidden, unless they hold more than what is shown: then a script would show them."""
+    hidden = page.is_hidden
+    hidden_chars = sum(len(text) for text, is_hidden in zip(page.texts, hidden, strict=True) if is_hidden)
+    if 2 * hidden_chars > sum(map(len, page.texts)):
+        return
+    places = [0, *accumulate(not is_hidden for is_hidden in hidden)]
+    for name in ("texts", "elements", "link_chars", "inline_names", "is_pre", "has_formula", "places"):
+        setattr(page, name, [value for value, is_hidden in zip(getattr(page, name), hidden, strict=True) if not is_hidden])
+    page.first_block = [places[block] for block in page.first_block]
+    page.end_block = [places[block] for block in page.end_block]
+    page.is_hidden = [False] * len(page.texts)
+
+
+class _Reader(SaxHandler):
+    """Collects blocks from the parser's events."""
+
+    def __init__(self) -> None:
+        self.page = Page()
+        self.rows: list[tuple[str, str, int, int, int, int]] = []  # of elements: columns of the page
+        self.controls = Counter[int]()
+        self.open: list[int] = [-1]  # block-level elements that are open
+        self.pieces: list[str] = []  # text of the line that grows
+        self.lines: list[str] = []  # finished lines of the block that grows
+        self.names: list[str] = []
+        self.links = 0  # open links and buttons
+        self.link_chars = 0
+        self.skipping = 0  # open elements since one whose text is not read
+        self.skipping_reads_math = False  # whether a formula inside counts: where the skipped part may be the form of one
+        self.hidden: list[int] = []  # open block-level elements that are hidden
+        self.pre = 0  # open `pre` elements
+        self.breaks = 0  # `<br>` since the last text
+        self.math: MathML | None = None
+        self.script: list[str] | None = None  # of a script that holds TeX
+        self.script_is_display = False
+        self.formula: Formula | None = None  # the last piece, where that is a formula
+        self.formula_at = 0
+        self.any_formula = False
+        self.marks: list[int] = []  # where open `sup`, `rt` began in `pieces`
+        self.place = Place()
+        self.outer_places: list[Place] = []  # of the open elements that change the place
+        self.cells_in_row: dict[int, int] = {}
+
+    def start_element(self, tag: str, attrs: tuple[tuple[str, str | None], ...]) -> None:
+        if self.math is not None:
+            self.math.start(tag, attrs)
+            return
+        if self.skipping:
+            if tag == "math" and self.skipping_reads_math:
+                self.math = MathML(attrs)
+            else:
+                if tag == "script" and self.skipping_reads_math:
+                    self._start_script(attrs)
+                self.skipping += 1
+            return
+        is_inline = tag in INLINE
+        names = ""
+        is_hidden = False
+        if attrs:
+            for name, value in attrs:
+                if name == "class" or name == "id" or name == "role" or name == "itemprop":
+                    names = f"{names} {value}"
+                elif name == "hidden" or (name == "style" and value and _STYLE_HIDDEN.search(value)):
+                    is_hidden = tag != "body" and tag != "html" and value != "until-found"
+            if is_hidden and is_inline:
+                self._skip()
+                return
+            if names and is_inline and any(mark in names for mark in _RENDERED_MATH) and _renders_math(names):
+                self._skip()
+                return
+        if is_inline:
+            self._start_inline(tag, attrs, names)
+        elif tag in SKIPPED:
+            self._start_skipped(tag, attrs)
+        elif tag == "br":
+            self._line_break()
+        elif tag == "rt":
+            self.marks.append(len(self.pieces))
+        else:
+            if self.pieces or self.lines:
+                self._flush()
+            self.breaks = 0
+            page, open_elements = self.page, self.open
+            element = len(page.end_block)
+            self.rows.append((tag, names, open_elements[-1], len(page.texts), len(open_elements) - 1, len(page.end_order)))
+            page.end_block.append(0)
+            open_elements.append(element)
+            if is_hidden:
+                self.hidden.append(element)
+            if tag in PLACED:
+                self._enter(tag, element)
+            if element >= MAX_ELEMENTS:
+                raise PageTooLargeError(f"more than {MAX_ELEMENTS:,} elements")
+
+    def end_element(self, tag: str) -> None:
+        if self.math is not None:
+            if tag == "math" and self.math.depth == 0:
+                self._formula(self.math.formula())
+                self.math = None
+            else:
+                self.math.end(tag)
+            return
+        if self.skipping:
+            self.skipping -= 1
+            if self.script is not None and tag == "script":
+                self._formula(Formula("".join(self.script).strip(), self.script_is_display, is_source=True))
+                self.script = None
+            return
+        if tag in INLINE:
+            self._end_inline(tag)
+        elif tag == "br":
+            return
+        elif tag == "rt":
+            reading = "".join(self.pieces[(at := self.marks.pop()) :]).strip() if self.marks else ""
+            if reading:
+                self.pieces[at:] = [f"({reading})"]
+        else:
+            if self.pieces or self.lines:
+                self._flush()
+            self.breaks = 0
+            if len(self.open) > 1:
+                element = self.open.pop()
+                self.page.end_block[element] = len(self.page.texts)
+                self.page.end_order.append(element)
+                if self.hidden and self.hidden[-1] == element:
+                    self.hidden.pop()
+            if tag in PLACED:
+                self.place = self.outer_places.pop()
+                self.pre -= tag in PRE
+
+    def characters(self, data: str) -> None:
+        if self.math is not None:
+            self.math.characters(data)
+        elif self.skipping:
+            if self.script is not None:
+                self.script.append(data)
+        elif self.pieces or self.pre or not data.isspace():
+            self.pieces.append(data)
+            if self.links:
+                self.link_chars += len(data)
+            if (self.breaks or self.formula is not None) and not data.isspace():
+                self.breaks, self.formula = 0, None
+
+    def _enter(self, tag: str, element: int) -> None:
+        """Note that the blocks to come stand in this list, table, row, cell or `pre`."""
+        self.outer_places.append(place := self.place)
+        if tag in PRE:
+            self.pre += 1
+            self.place = place._replace(pre=element)
+        elif tag == "table":
+            self.place = Place(place.list_element, element, pre=place.pre)
+        elif tag == "tr":
+            self.place = Place(place.list_element, place.table, element, pre=place.pre)
+        elif tag == "td" or tag == "th":
+            number = self.cells_in_row.get(place.row, 0)
+            self.cells_in_row[place.row] = number + 1
+            self.place = place._replace(cell=element, cell_number=number)
+        elif place.list_element < 0:
+            self.place = place._replace(list_element=element)
+
+    def _skip(self) -> None:
+        """Read no text to the end of this element inside a line, but its formula: it may be the hidden form of one."""
+        self.skipping, self.skipping_reads_math = 1, True
+
+    def _start_skipped(self, tag: str, attrs: tuple[tuple[str, str | None], ...]) -> None:
+        if tag == "math":
+            self.math = MathML(attrs)
+            return
+        if tag == "script":
+            self._start_script(attrs)
+        elif tag in ("select", "textarea") and len(self.open) > 1:
+            self.controls[self.open[-1]] += 1
+        self.skipping, self.skipping_reads_math = 1, tag == "mjx-container"
+
+    def _start_script(self, attrs: tuple[tuple[str, str | None], ...]) -> None:
+        for name, value in attrs:
+            if name == "type" and value and value.startswith("math/tex"):
+                self.script, self.script_is_display = [], "display" in value
+
+    def _start_inline(self, tag: str, attrs: tuple[tuple[str, str | None], ...], names: str) -> None:
+        if names:
+            self.names.append(names)
+        elif tag == "noscript":
+            self.names.append(tag)
+        if tag == "a" or tag == "button":
+            self.links += 1
+        elif tag == "sup":
+            self.marks.append(len(self.pieces))
+        elif tag == "img" and is_math_image(attrs):
+            alt = next((value for name, value in attrs if name == "alt"), "") or ""
+            self._formula(Formula(alt.strip(), False, is_source=True))
+        if (tag == "input" or tag == "button") and len(self.open) > 1:
+            self.controls[self.open[-1]] += 1
+
+    def _end_inline(self, tag: str) -> None:
+        if tag == "a" or tag == "button":
+            self.links = max(0, self.links - 1)
+        elif tag == "sup" and self.marks:
+            at = self.marks.pop()
+            raised = "".join(self.pieces[at:])
+            if _EXPONENT.fullmatch(raised) and _BASE.search("".join(self.pieces[max(0, at - 4) : at])[-24:]):
+                self.pieces[at:] = [f"^{raised}"]
+
+    def _line_break(self) -> None:
+        if self.pre:
+            self.pieces.append("\n")
+            return
+        self.breaks += 1
+        if self.breaks == 2:
+            self._flush()
+        else:
+            self._end_line()
+
+    def _end_line(self) -> None:
+        if self.pieces:
+            if line := " ".join("".join(self.pieces).split()):
+                self.lines.append(line)
+            self.pieces, self.marks = [], []
+        self.formula = None
+
+    def _formula(self, formula: Formula) -> None:
+        """Add a formula, once: a rendered form beside its source, or the same source twice, is one formula."""
+        if not formula.tex:
+            return
+        last = self.formula
+        if last is not None and (last.tex == formula.tex or (formula.is_source and not last.is_source)):
+            if last.tex != formula.tex:
+                self.pieces[self.formula_at] = with_delimiters(formula)
+                self.formula = formula
+            return
+        self.formula, self.formula_at, self.breaks, self.any_formula = formula, len(self.pieces), 0, True
+        self.pieces.append(with_delimiters(formula))
+
+    def _flush(self) -> None:
+        """End the block that grows."""
+        if self.pre and not self.lines:
+            text = "".join(self.pieces).strip("\n")
+            text = text if not text.isspace() else ""
+            self.pieces, self.marks = [], []
+        else:
+            self._end_line()
+            text = "\n".join(self.lines)
+            self.lines = []
+        if text:
+            page = self.page
+            page.texts.append(text)
+            page.elements.append(self.open[-1])
+            page.link_chars.append(self.link_chars)
+            page.inline_names.append(" ".join(self.names) if self.names else "")
+            page.is_pre.append(self.pre > 0)
+            page.has_formula.append(self.any_formula)
+            page.is_hidden.append(bool(self.hidden))
+            page.places.append(self.place)
+        if self.names:
+            self.names = []
+        self.link_chars, self.breaks, self.formula, self.any_formula = 0, 0, None, False
+
+
+def _renders_math(names: str) -> bool:
+    """Whether an element of these classes shows a formula whose source stands beside it."""
+    return any(name.startswith(_RENDERED_MATH) for name in names.split())
