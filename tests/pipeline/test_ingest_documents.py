@@ -20,6 +20,7 @@ from pipeline.documents import DOCUMENTS, document_id, part_name, partition_of, 
 from pipeline.ingest import documents, extract, shuffle
 from pipeline.ingest.config import LanguageConfig, RawFile, SourceConfig
 from pipeline.ingest.documents import read_origins, read_quarantine, resolve
+from pipeline.ingest.main_text import blocks
 from pipeline.partitions import Output
 from storage.artifact import Attempt, artifact_root
 from storage.errors import ConfigError, InputError, IntegrityError
@@ -274,16 +275,13 @@ def test_an_unreadable_file_is_quarantined_as_a_whole(raw: Store, store: Store) 
 
 
 def test_a_page_that_the_extractor_cannot_take_is_quarantined(raw: Store, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(html: str, extractor: str) -> str:
-        raise RuntimeError("tree too deep")
-
-    monkeypatch.setattr(extract, "html_to_text", fail)
+    monkeypatch.setattr(blocks, "MAX_ELEMENTS", 3)
     raw.write("a.warc", warc(http(page()), "1"))
     _, made, places = ingest(raw, store, SourceConfig(name="s", format="warc", path="*.warc", max_bad_fraction=1.0))
     (row,) = read_quarantine(store, places).to_pylist()
     assert (row["reason"], row["detail"], row["id"]) == (
         "extraction_failed",
-        "RuntimeError: tree too deep",
+        "PageTooLargeError: more than 3 elements",
         document_id("s", "<urn:uuid:1>"),
     )
     assert closes(made.counts)

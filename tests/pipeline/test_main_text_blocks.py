@@ -1,4 +1,4 @@
-"""What the flattening of a page into blocks keeps true: every visible word once, lines where a reader sees lines, nothing that is hidden."""
+"""What the flattening of a page into blocks keeps true: every visible word once, lines where a reader sees them, nothing hidden."""
 
 from __future__ import annotations
 
@@ -124,7 +124,9 @@ def test_no_depth_of_nesting_is_too_deep(piece: str) -> None:
     assert "x" in text_of(piece * 20_000 + "x")
 
 
-tags = st.sampled_from(["div", "p", "span", "a", "ul", "li", "table", "tr", "td", "pre", "sup", "h1", "button", "math", "ruby", "rt", "br", "em"])
+tags = st.sampled_from(
+    ["div", "p", "span", "a", "ul", "li", "table", "tr", "td", "pre", "sup", "h1", "button", "math", "ruby", "rt", "br", "em"]
+)
 pages = st.recursive(
     st.text("ab \n<&", min_size=0, max_size=8),
     lambda inner: st.builds(lambda tag, parts: f"<{tag}>{''.join(parts)}</{tag}>", tags, st.lists(inner, max_size=4)),

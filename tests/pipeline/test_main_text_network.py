@@ -1,4 +1,4 @@
-"""What the model's decisions hold: whole numbers alone, each page by itself, and the same bytes for ever for the weights that are shipped."""
+"""What the model's decisions hold: whole numbers alone, and the same for ever by the weights that are shipped."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from pipeline.ingest.main_text.network import WEIGHTS, kept, network, scores
 from pipeline.ingest.main_text.signals import levels, signals_of, word_hash
 
 PROSE = (
-    "The kettle stood on the stove for most of the morning, and nobody thought of it until the water had boiled away, when the smell of hot "
-    "iron filled the kitchen and the whole house came running down the stairs to see what was burning."
+    "The kettle stood on the stove for most of the morning, and nobody thought of it until the water had boiled away, when the smell of "
+    "hot iron filled the kitchen and the whole house came running down the stairs to see what was burning."
 )
 PAGE = f"""<!DOCTYPE html><html><head><title>Kettle</title></head><body>
 <nav class="menu"><ul><li><a href="/">Home</a></li><li><a href="/shop">Shop</a></li><li><a href="/about">About us</a></li></ul></nav>
-<main><article><h1>The kettle</h1><p>{PROSE}</p><ul><li>Fill the kettle with cold water.</li><li>Put it on the stove.</li></ul><p>{PROSE}</p>
+<main><article><h1>The kettle</h1><p>{PROSE}</p>
+<ul><li>Fill the kettle with cold water.</li><li>Put it on the stove.</li></ul><p>{PROSE}</p>
 <pre>boil(
     water)</pre></article></main>
 <aside class="related"><a href="/1">Ten more kettles</a> <a href="/2">Best stoves of the year</a></aside>
-<footer class="site-footer"><p>Copyright 2024 Kettles Ltd. All rights reserved. <a href="/privacy">Privacy policy</a></p></footer></body></html>"""
+<footer class="site-footer"><p>Copyright 2024 Kettles Ltd. All rights reserved. <a href="/privacy">Privacy policy</a></p></footer>
+</body></html>"""
 
 
 def test_the_article_stays_and_what_is_around_it_goes() -> None:
