@@ -69,7 +69,11 @@ def table_rows(html: str) -> Iterator[list[str]]:
     """The cells of each row of at least two cells of plain text."""
     for row in turbohtml.parse(html).select("tr"):
         cells = [flat(cell.text) for cell in row.select("td, th")]
-        if len(cells) >= 2 and all(cells) and not row.select("table, li, pre, p, div, h1, h2, h3, script, style, math, sup, svg, [hidden], [style]"):
+        if (
+            len(cells) >= 2
+            and all(cells)
+            and not row.select("table, li, pre, p, div, h1, h2, h3, script, style, math, sup, svg, [hidden], [style]")
+        ):
             yield cells
 
 

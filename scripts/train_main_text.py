@@ -14,7 +14,6 @@ is the rounded network. Training is repeatable on one machine, not across machin
 from __future__ import annotations
 
 import argparse
-import hashlib
 import random
 import time
 from collections import Counter, defaultdict
@@ -24,15 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tldextract
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.measure_extraction import pages, word_f1
-from pipeline.ingest.charset import decode
+from benchmarks.measure_extraction import FOLDS, JUDGED_FOLD, crawl_pages, fold_of, word_f1
+from benchmarks.measure_extraction import Page as LabelledPage
 from pipeline.ingest.main_text.blocks import Page, read_page
 from pipeline.ingest.main_text.network import (
     HIDDEN_UNIT,
@@ -51,7 +49,6 @@ from pipeline.ingest.main_text.network import (
 from pipeline.ingest.main_text.signals import Hashes, Signals, signals_of
 from scripts.align import matched_words, words_of
 
-FOLDS, JUDGED_FOLD = 8, 0
 VECTOR, HIDDEN, LAYERS = 16, 48, 4
 BATCH_PAGES, LEARNING_RATE, WEIGHT_DECAY, WARMUP_STEPS = 8, 2e-3, 0.1, 100
 DROPOUT, WORD_DROPOUT = 0.2, 0.4
@@ -77,36 +74,29 @@ class Labelled:
 
 def labelled_pages(corpus: Path) -> Iterator[Labelled]:
     """Every page with ground truth that has a block."""
-    suffixes = tldextract.TLDExtract(suffix_list_urls=())
-    for record, row in pages(corpus):
-        page = read_page(decode(record.payload, declared=record.declared, is_html=True))
+    for labelled in crawl_pages(corpus):
+        page = read_page(labelled.html)
         if not page.texts:
             continue
-        domain = suffixes(row.get("url") or "").top_domain_under_public_suffix or str(record.key)
-        kind, main_text = row.get("page_type") or row["kind"], row.get("main_content") or ""
+        kind, main_text = labelled.page_type or labelled.kind, labelled.main_text or ""
         n_words = np.array([len(words_of(text)) for text in page.texts], np.float32)
         if main_text:
-            matched = matched_words(page.texts, main_text)
-            labels = (matched / np.maximum(n_words, 1)).astype(np.float32)
-            yield Labelled(page, signals_of(page), domain, kind, main_text, n_words, labels)
-        elif (labels := _snippet_labels(page.texts, row)).max() >= 0:
-            yield Labelled(page, signals_of(page), domain, kind, "", n_words, labels)
+            labels = (matched_words(page.texts, main_text) / np.maximum(n_words, 1)).astype(np.float32)
+        else:
+            labels = _snippet_labels(page.texts, labelled)
+        if labels.max() >= 0:
+            yield Labelled(page, signals_of(page), labelled.domain, kind, main_text, n_words, labels)
 
 
-def _snippet_labels(texts: Sequence[str], row: dict[str, Any]) -> NDArray[np.float32]:
+def _snippet_labels(texts: Sequence[str], labelled: LabelledPage) -> NDArray[np.float32]:
     flat = [" ".join(text.split()) for text in texts]
     labels = np.full(len(texts), -1, np.float32)
-    for label, name in ((1, "with"), (0, "without")):
-        for snippet in (" ".join(text.split()) for text in row.get(name) or ()):
+    for label, snippets in ((1, labelled.wanted), (0, labelled.unwanted)):
+        for snippet in (" ".join(text.split()) for text in snippets):
             for block, text in enumerate(flat):
                 if snippet in text or (len(text) > 20 and text in snippet):
                     labels[block] = label
     return labels
-
-
-def fold_of(domain: str) -> int:
-    """The fold of a registered domain: all its pages train, or none."""
-    return hashlib.sha256(domain.encode()).digest()[0] * FOLDS >> 8
 
 
 @dataclass(frozen=True)
@@ -122,7 +112,7 @@ class Vocabulary:
         """Words and tags on enough registered domains."""
         class_domains, word_domains, tags = defaultdict[int, set[str]](set), defaultdict[int, set[str]](set), Counter[str]()
         for one in found:
-            for word in {*one.signals.names.tolist(), *one.signals.inline.tolist()}:
+            for word in set(one.signals.names.tolist()):
                 class_domains[word].add(one.domain)
             for word in set(one.signals.words.tolist()):
                 word_domains[word].add(one.domain)
@@ -146,7 +136,8 @@ class Batch:
     """Several pages as one: indices of blocks and elements run on from page to page."""
 
     names: Bag
-    inline: Bag
+    inline: Tensor
+    of_elements: Tensor
     words: Bag
     tags: Tensor
     numbers: Tensor
@@ -165,6 +156,7 @@ class Batch:
         """The batch of these pages."""
         blocks = np.concatenate([[0], np.cumsum([len(one.page.texts) for one in found])])
         elements = np.concatenate([[0], np.cumsum([len(one.page.tags) for one in found])])
+        names = np.concatenate([[0], np.cumsum([1 + max(one.signals.inline.max(), one.signals.of_elements.max()) for one in found])])
         numbers = {tag: n for n, tag in enumerate(vocabulary.tags, 1)}
 
         def joined(parts: Sequence[Any], starts: NDArray[np.int64] | None = None) -> Tensor:
@@ -179,7 +171,8 @@ class Batch:
             return torch.from_numpy(place[is_known] + 1), torch.from_numpy(np.searchsorted(of[is_known], np.arange(starts[-1])))
 
         return cls(
-            bag("names", vocabulary.class_words, elements), bag("inline", vocabulary.class_words, blocks),
+            bag("names", vocabulary.class_words, names), joined([one.signals.inline for one in found], names),
+            joined([one.signals.of_elements for one in found], names),
             bag("words", vocabulary.block_words, blocks), joined([[numbers.get(tag, 0) for tag in one.page.tags] for one in found]),
             joined([one.signals.numbers for one in found]).float() / VECTOR_UNIT, joined([one.page.end_order for one in found], elements),
             joined([one.page.ended_before for one in found], elements), joined([one.signals.ancestors for one in found], elements),
@@ -208,11 +201,12 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """The logit of each block."""
-        own = self._bag(self.class_vectors, batch.names) + self.tag_vectors(batch.tags)
+        names = self._bag(self.class_vectors, batch.names)
+        own = names[batch.of_elements] + self.tag_vectors(batch.tags)
         chain = own.cumsum(0) - _sums(own[batch.end_order])[batch.ended_before]
         ancestors = batch.ancestors
         values = [batch.numbers, *(own[ancestors[:, level]] for level in range(4)), chain[ancestors[:, 0]].clamp(-LIMIT, LIMIT)]
-        values.append(self._bag(self.class_vectors, batch.inline).clamp(-LIMIT // 2, LIMIT // 2))
+        values.append(names[batch.inline].clamp(-LIMIT // 2, LIMIT // 2))
         values.append(self._bag(self.block_vectors, batch.words).clamp(-LIMIT, LIMIT))
         hidden = self.first(self.dropout(torch.cat(values, 1))).clamp(0, LIMIT)
         first, end, weights = batch.page_first, batch.page_end, batch.weights[:, None]

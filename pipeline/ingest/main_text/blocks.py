@@ -38,7 +38,9 @@ SKIPPED = frozenset(
 )  # fmt: skip
 PRE = frozenset({"listing", "plaintext", "pre", "xmp"})
 PLACED = PRE | {"dir", "dl", "menu", "ol", "table", "td", "th", "tr", "ul"}
-_RENDERED_MATH = ("MathJax", "katex-html", "MJX", "mjx-chtml")
+_ACTING_INLINE = frozenset({"a", "button", "img", "input", "noscript", "sup"})
+_NAMES = frozenset({"class", "id", "itemprop", "role"})
+_RENDERED_MATH = re.compile(r"(?:^|\s)(?:MathJax|katex-html|MJX|mjx-chtml)")  # classes of the form of a formula beside its source
 _STYLE_HIDDEN = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 _EXPONENT = re.compile(r"[-+−]?(?:\d{1,3}|[a-zA-Z])")  # noqa: RUF001
 _BASE = re.compile(r"(?:^|[^\w])(?:\w|\d[\d.,]*|[kcmdµn]?m|ft|in|mi|sec|yd)$|[)\]}]$")
@@ -61,8 +63,8 @@ class Page:
     """Blocks in document order, and the block-level elements they stand in, in the order of their start tags.
 
     Of each block: `text`, `element` (index), `link_chars` (characters inside links and buttons), `inline_names` (class, id … of the
-    inline elements inside), `is_pre`, `has_formula`, `is_hidden`, `places`. Of each element: `tags`, `names`, `parents` (index; -1 for the root),
-    `first_block` and `end_block` (a half-open range), `depths`, `controls` (form controls directly or inside inline elements),
+    inline elements inside), `is_pre`, `has_formula`, `is_hidden`, `places`. Of each element: `tags`, `names`, `parents` (index; -1 for
+    the root), `first_block` and `end_block` (a half-open range), `depths`, `controls` (form controls directly or inside inline elements),
     `ended_before` (how many elements had ended before it began, in the order of `end_order`).
     """
 
@@ -130,6 +132,7 @@ class _Reader(SaxHandler):
         self.names: list[str] = []
         self.links = 0  # open links and buttons
         self.link_chars = 0
+        self.is_aside = False  # inside a formula, or inside what is not read
         self.skipping = 0  # open elements since one whose text is not read
         self.skipping_reads_math = False  # whether a formula inside counts: where the skipped part may be the form of one
         self.hidden: list[int] = []  # open block-level elements that are hidden
@@ -147,34 +150,23 @@ class _Reader(SaxHandler):
         self.cells_in_row: dict[int, int] = {}
 
     def start_element(self, tag: str, attrs: tuple[tuple[str, str | None], ...]) -> None:
-        if self.math is not None:
-            self.math.start(tag, attrs)
+        if self.is_aside:
+            self._start_aside(tag, attrs)
             return
-        if self.skipping:
-            if tag == "math" and self.skipping_reads_math:
-                self.math = MathML(attrs)
-            else:
-                if tag == "script" and self.skipping_reads_math:
-                    self._start_script(attrs)
-                self.skipping += 1
-            return
-        is_inline = tag in INLINE
-        names = ""
-        is_hidden = False
-        if attrs:
-            for name, value in attrs:
-                if name == "class" or name == "id" or name == "role" or name == "itemprop":
-                    names = f"{names} {value}"
-                elif name == "hidden" or (name == "style" and value and _STYLE_HIDDEN.search(value)):
-                    is_hidden = tag != "body" and tag != "html" and value != "until-found"
-            if is_hidden and is_inline:
-                self._skip()
-                return
-            if names and is_inline and any(mark in names for mark in _RENDERED_MATH) and _renders_math(names):
-                self._skip()
-                return
+        is_inline, names, is_hidden = tag in INLINE, "", False
+        for name, value in attrs:
+            if name in _NAMES:
+                names = f"{names} {value}"
+            elif name == "hidden" or (name == "style" and value and _STYLE_HIDDEN.search(value)):
+                is_hidden = tag != "body" and tag != "html" and value != "until-found"
         if is_inline:
-            self._start_inline(tag, attrs, names)
+            if is_hidden or (names and _RENDERED_MATH.search(names)):
+                self._skip(reads_math=True)  # which may be the hidden or the visible form of a formula
+                return
+            if names:
+                self.names.append(names)
+            if tag in _ACTING_INLINE:
+                self._start_inline(tag, attrs)
         elif tag in SKIPPED:
             self._start_skipped(tag, attrs)
         elif tag == "br":
@@ -182,62 +174,26 @@ class _Reader(SaxHandler):
         elif tag == "rt":
             self.marks.append(len(self.pieces))
         else:
-            if self.pieces or self.lines:
-                self._flush()
-            self.breaks = 0
-            page, open_elements = self.page, self.open
-            element = len(page.end_block)
-            self.rows.append((tag, names, open_elements[-1], len(page.texts), len(open_elements) - 1, len(page.end_order)))
-            page.end_block.append(0)
-            open_elements.append(element)
-            if is_hidden:
-                self.hidden.append(element)
-            if tag in PLACED:
-                self._enter(tag, element)
-            if element >= MAX_ELEMENTS:
-                raise PageTooLargeError(f"more than {MAX_ELEMENTS:,} elements")
+            self._start_block(tag, names, is_hidden)
 
     def end_element(self, tag: str) -> None:
-        if self.math is not None:
-            if tag == "math" and self.math.depth == 0:
-                self._formula(self.math.formula())
-                self.math = None
-            else:
-                self.math.end(tag)
-            return
-        if self.skipping:
-            self.skipping -= 1
-            if self.script is not None and tag == "script":
-                self._formula(Formula("".join(self.script).strip(), self.script_is_display, is_source=True))
-                self.script = None
-            return
-        if tag in INLINE:
-            self._end_inline(tag)
-        elif tag == "br":
-            return
+        if self.is_aside:
+            self._end_aside(tag)
+        elif tag in INLINE:
+            if tag in _ACTING_INLINE:
+                self._end_inline(tag)
         elif tag == "rt":
             reading = "".join(self.pieces[(at := self.marks.pop()) :]).strip() if self.marks else ""
             if reading:
                 self.pieces[at:] = [f"({reading})"]
-        else:
-            if self.pieces or self.lines:
-                self._flush()
-            self.breaks = 0
-            if len(self.open) > 1:
-                element = self.open.pop()
-                self.page.end_block[element] = len(self.page.texts)
-                self.page.end_order.append(element)
-                if self.hidden and self.hidden[-1] == element:
-                    self.hidden.pop()
-            if tag in PLACED:
-                self.place = self.outer_places.pop()
-                self.pre -= tag in PRE
+        elif tag != "br":
+            self._end_block(tag)
 
     def characters(self, data: str) -> None:
-        if self.math is not None:
-            self.math.characters(data)
-        elif self.skipping:
-            if self.script is not None:
+        if self.is_aside:
+            if self.math is not None:
+                self.math.characters(data)
+            elif self.script is not None:
                 self.script.append(data)
         elif self.pieces or self.pre or not data.isspace():
             self.pieces.append(data)
@@ -245,6 +201,61 @@ class _Reader(SaxHandler):
                 self.link_chars += len(data)
             if (self.breaks or self.formula is not None) and not data.isspace():
                 self.breaks, self.formula = 0, None
+
+    def _start_block(self, tag: str, names: str, is_hidden: bool) -> None:
+        if self.pieces or self.lines:
+            self._flush()
+        self.breaks = 0
+        page, open_elements = self.page, self.open
+        element = len(page.end_block)
+        self.rows.append((tag, names, open_elements[-1], len(page.texts), len(open_elements) - 1, len(page.end_order)))
+        page.end_block.append(0)
+        open_elements.append(element)
+        if is_hidden:
+            self.hidden.append(element)
+        if tag in PLACED:
+            self._enter(tag, element)
+        if element >= MAX_ELEMENTS:
+            raise PageTooLargeError(f"more than {MAX_ELEMENTS:,} elements")
+
+    def _end_block(self, tag: str) -> None:
+        if self.pieces or self.lines:
+            self._flush()
+        self.breaks = 0
+        page = self.page
+        element = self.open.pop()
+        page.end_block[element] = len(page.texts)
+        page.end_order.append(element)
+        if self.hidden and self.hidden[-1] == element:
+            self.hidden.pop()
+        if tag in PLACED:
+            self.place = self.outer_places.pop()
+            self.pre -= tag in PRE
+
+    def _start_aside(self, tag: str, attrs: tuple[tuple[str, str | None], ...]) -> None:
+        """A start tag inside a formula, or inside what is not read."""
+        if self.math is not None:
+            self.math.start(tag, attrs)
+        elif tag == "math" and self.skipping_reads_math:
+            self.math = MathML(attrs)
+        else:
+            if tag == "script" and self.skipping_reads_math:
+                self._start_script(attrs)
+            self.skipping += 1
+
+    def _end_aside(self, tag: str) -> None:
+        if self.math is not None:
+            if tag == "math" and self.math.depth == 0:
+                self._formula(self.math.formula())
+                self.math = None
+            else:
+                self.math.end(tag)
+        else:
+            self.skipping -= 1
+            if self.script is not None and tag == "script":
+                self._formula(Formula("".join(self.script).strip(), self.script_is_display, is_source=True))
+                self.script = None
+        self.is_aside = self.skipping > 0 or self.math is not None
 
     def _enter(self, tag: str, element: int) -> None:
         """Note that the blocks to come stand in this list, table, row, cell or `pre`."""
@@ -263,34 +274,32 @@ class _Reader(SaxHandler):
         elif place.list_element < 0:
             self.place = place._replace(list_element=element)
 
-    def _skip(self) -> None:
-        """Read no text to the end of this element inside a line, but its formula: it may be the hidden form of one."""
-        self.skipping, self.skipping_reads_math = 1, True
+    def _skip(self, reads_math: bool) -> None:
+        """Read no text to the end of this element; its formulas, where it may hold the form of one."""
+        self.is_aside, self.skipping, self.skipping_reads_math = True, 1, reads_math
 
     def _start_skipped(self, tag: str, attrs: tuple[tuple[str, str | None], ...]) -> None:
         if tag == "math":
-            self.math = MathML(attrs)
+            self.is_aside, self.math = True, MathML(attrs)
             return
         if tag == "script":
             self._start_script(attrs)
         elif tag in ("select", "textarea") and len(self.open) > 1:
             self.controls[self.open[-1]] += 1
-        self.skipping, self.skipping_reads_math = 1, tag == "mjx-container"
+        self._skip(reads_math=tag == "mjx-container")
 
     def _start_script(self, attrs: tuple[tuple[str, str | None], ...]) -> None:
         for name, value in attrs:
             if name == "type" and value and value.startswith("math/tex"):
                 self.script, self.script_is_display = [], "display" in value
 
-    def _start_inline(self, tag: str, attrs: tuple[tuple[str, str | None], ...], names: str) -> None:
-        if names:
-            self.names.append(names)
-        elif tag == "noscript":
-            self.names.append(tag)
+    def _start_inline(self, tag: str, attrs: tuple[tuple[str, str | None], ...]) -> None:
         if tag == "a" or tag == "button":
             self.links += 1
         elif tag == "sup":
             self.marks.append(len(self.pieces))
+        elif tag == "noscript":
+            self.names.append(tag)
         elif tag == "img" and is_math_image(attrs):
             alt = next((value for name, value in attrs if name == "alt"), "") or ""
             self._formula(Formula(alt.strip(), False, is_source=True))
@@ -359,8 +368,3 @@ class _Reader(SaxHandler):
         if self.names:
             self.names = []
         self.link_chars, self.breaks, self.formula, self.any_formula = 0, 0, None, False
-
-
-def _renders_math(names: str) -> bool:
-    """Whether an element of these classes shows a formula whose source stands beside it."""
-    return any(name.startswith(_RENDERED_MATH) for name in names.split())

@@ -23,6 +23,7 @@ from pipeline.ingest.main_text.signals import Hashes, Ints, Signals
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 VECTOR_UNIT, WEIGHT_UNIT, HIDDEN_UNIT = 1 << 6, 1 << 12, 1 << 8  # what stands for 1 in vectors and signals, in weights, in hidden values
+LOGIT = WEIGHT_UNIT * HIDDEN_UNIT  # what stands for 1 in scores
 LIMIT = 8  # of a hidden value
 MAX_PAGE_WORDS = 200  # of a block in the page's mean
 STEPS_PER_LOGIT, PROBABILITY_UNIT = 32, 1 << 15  # of the table of probabilities
@@ -70,16 +71,23 @@ def read_network(path: Path) -> Network:
 
 
 def scores(page: Page, signals: Signals, net: Network) -> Ints:
-    """A score for each block of the page, in units of 1 / (WEIGHT_UNIT * HIDDEN_UNIT): the logit of its being main text."""
+    """A score for each block of the page, the logit of its being main text in units of 1 / `LOGIT`."""
     ancestors = signals.ancestors
     first, end = np.array(page.first_block), np.array(page.end_block)
     tags = np.array([net.tags.get(tag, 0) for tag in page.tags])
-    own = _sums(signals.names, signals.names_of, net.class_words, net.class_vectors, len(tags)) + net.tag_vectors[tags]
+    names = _sums(
+        signals.names,
+        signals.names_of,
+        net.class_words,
+        net.class_vectors,
+        1 + max(int(signals.inline.max()), int(signals.of_elements.max())),
+    )
+    own = names[signals.of_elements] + net.tag_vectors[tags]
     ended = np.concatenate([np.zeros((1, own.shape[1]), np.int32), np.cumsum(own[np.array(page.end_order)], axis=0, dtype=np.int32)])
     chain = np.cumsum(own, axis=0, dtype=np.int32) - ended[np.array(page.ended_before)]
     n = len(page.texts)
     limit = LIMIT * VECTOR_UNIT
-    inline = _sums(signals.inline, signals.inline_of, net.class_words, net.class_vectors, n)
+    inline = names[signals.inline]
     words = _sums(signals.words, signals.words_of, net.block_words, net.block_vectors, n)
     values = np.concatenate(
         [
@@ -119,7 +127,7 @@ def kept(found: Ints, n_words: Ints, net: Network) -> list[bool]:
 
     So a page on which nothing is certain keeps its likeliest part, where one cut for all pages would keep nothing.
     """
-    step = WEIGHT_UNIT * HIDDEN_UNIT // STEPS_PER_LOGIT
+    step = LOGIT // STEPS_PER_LOGIT
     half = len(net.probabilities) // 2
     probabilities = net.probabilities[np.clip(found // step, -half, half) + half]
     order = np.argsort(-probabilities, kind="stable")

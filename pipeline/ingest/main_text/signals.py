@@ -27,29 +27,39 @@ Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
 _END, _COMMA, _UPPER, _DIGIT, _LETTER, _SPACE, _LINE, _MARK, _WIDE = (1 << n for n in range(9))
+_KINDS = {
+    "end": _END, "comma": _COMMA, "upper": _UPPER, "digit": _DIGIT, "space": _SPACE, "line": _LINE, "mark": _MARK, "wide": _WIDE,
+    "letter": _LETTER,
+}  # fmt: skip
 _THRESHOLDS = np.array([int(np.ceil(2 ** (level / LEVELS_PER_DOUBLING) - 1e-9)) for level in range(1, MAX_LEVEL + 1)], np.int64)
+_HIGHEST = int(_THRESHOLDS[-1]) - 1  # the least value of the highest level
 _POWERS = np.cumprod(np.full(64, 0x9E3779B97F4A7C15, np.uint64), dtype=np.uint64)
 
 
 @dataclass(frozen=True)
 class Signals:
-    """`numbers`: blocks x signals. Hashes of words with the block (or element) of each: `words`, `inline`, `names`."""
+    """`numbers`: blocks x signals. `words`: hashes of the words of blocks, with the block of each. `names`: hashes of the words of the
+    page's different names, with the name of each; `inline` and `of_elements` say which name is each block's and each element's."""
 
     numbers: Ints
     words: Hashes
     words_of: Ints
-    inline: Hashes
-    inline_of: Ints
     names: Hashes
     names_of: Ints
+    inline: Ints
+    of_elements: Ints
     ancestors: Ints  # blocks x 6 elements: its own, its parent, …; the root's own at the top
     n_words: Ints
 
 
 def levels(values: Ints) -> Ints:
     """Whole numbers on a logarithmic scale: 0 for 0, eight levels a doubling of 1 + value, at most 127."""
-    found: Ints = np.searchsorted(_THRESHOLDS, values + 1, side="right")
-    return found
+    return _levels_of_small()[np.minimum(values, _HIGHEST)]
+
+
+@functools.cache
+def _levels_of_small() -> Ints:
+    return np.searchsorted(_THRESHOLDS, np.arange(_HIGHEST + 1) + 1, side="right")
 
 
 def _share(part: Ints, whole: Ints) -> Ints:
@@ -103,8 +113,8 @@ def _hashes(texts: list[str], max_words: int, camel: bool) -> tuple[Hashes, Ints
     at = np.flatnonzero(starts)
     if not len(at):
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    of_character = np.cumsum(codes == 0)
-    of = of_character[at]
+    ends = np.cumsum([len(text) + 1 for text in texts])
+    of = np.searchsorted(ends, at, side="right")
     place = np.arange(len(codes)) - at[np.maximum(np.cumsum(starts) - 1, 0)]
     terms = np.where(is_letter, lower[codes] * _POWERS[np.clip(place, 0, 63)], np.uint64(0))
     found = np.add.reduceat(terms, at)
@@ -133,18 +143,25 @@ class _Counts:
 def signals_of(page: Page) -> Signals:
     """The signals of a page that has at least one block."""
     words, words_of = _hashes([text[:HEAD_CHARS] for text in page.texts], HEAD_WORDS, camel=False)
-    with_blocks = zip(page.names, page.first_block, page.end_block, strict=True)
-    of_elements = [name[:NAME_CHARS] if first < end else "" for name, first, end in with_blocks]
-    found, of = _hashes([name[:NAME_CHARS] for name in page.inline_names] + of_elements, NAME_WORDS, camel=True)
-    n_inline = int(np.searchsorted(of, len(page.texts)))
+    numbered: dict[str, int] = {}  # most names of a page occur many times in it: each is read once
+    inline = np.array([numbered.setdefault(name, len(numbered)) for name in page.inline_names])
+    of_elements = np.array([numbered.setdefault(name, len(numbered)) for name in page.names])
+    names, names_of = _hashes([name[:NAME_CHARS] for name in numbered], NAME_WORDS, camel=True)
     elements, parents = np.array(page.elements), np.array(page.parents)
     up = np.where(parents >= 0, parents, np.arange(len(parents)))
     ancestors = [elements]
     for _ in range(5):
         ancestors.append(up[ancestors[-1]])
     numbers, n_words = _numbers(page, ancestors)
-    inline, names, names_of = (found[:n_inline], of[:n_inline]), found[n_inline:], of[n_inline:] - len(page.texts)
-    return Signals(numbers, words, words_of, *inline, names, names_of, np.stack(ancestors, 1), n_words)
+    return Signals(numbers, words, words_of, names, names_of, inline, of_elements, np.stack(ancestors, 1), n_words)
+
+
+@functools.cache
+def _counted() -> list[NDArray[np.int64]]:
+    """For each two kinds of characters a table that counts one in the upper and one in the lower half of a number."""
+    flags, _ = _tables()
+    is_kind = [((flags & flag) > 0).astype(np.int64) for flag in _KINDS.values()]
+    return [is_kind[n] | (is_kind[n + 1] << 32 if n + 1 < len(is_kind) else 0) for n in range(0, len(is_kind), 2)]
 
 
 def _per_block(page: Page) -> tuple[dict[str, Ints], Ints]:
@@ -152,17 +169,14 @@ def _per_block(page: Page) -> tuple[dict[str, Ints], Ints]:
     flags, _ = _tables()
     chars = np.array([len(text) for text in page.texts])
     starts = np.concatenate([[0], np.cumsum(chars + 1)[:-1]])
-    kinds = flags[_codes("\0".join(page.texts))]
-    found = {
-        name: np.add.reduceat((kinds & flag) > 0, starts, dtype=np.int64)
-        for name, flag in (("end", _END), ("comma", _COMMA), ("upper", _UPPER), ("digit", _DIGIT), ("space", _SPACE), ("line", _LINE),
-                           ("mark", _MARK), ("wide", _WIDE), ("letter", _LETTER))
-    }  # fmt: skip
+    codes = _codes("\0".join(page.texts))
+    pairs = [np.add.reduceat(table[codes], starts) for table in _counted()]
+    halves = [half for pair in pairs for half in (pair & 0xFFFFFFFF, pair >> 32)]
+    found: dict[str, Ints] = dict(zip(_KINDS, halves, strict=False))
     found["chars"] = chars
-    edge = np.stack(
-        [kinds[starts] & f > 0 for f in (_UPPER, _DIGIT)] + [kinds[starts + chars - 1] & f > 0 for f in (_END, _DIGIT, _LETTER)], 1
-    )
-    return found, edge.astype(np.int64)
+    heads, tails = flags[codes[starts]], flags[codes[starts + chars - 1]]
+    edges = [heads & flag > 0 for flag in (_UPPER, _DIGIT)] + [tails & flag > 0 for flag in (_END, _DIGIT, _LETTER)]
+    return found, np.stack(edges, 1).astype(np.int64)
 
 
 def _numbers(page: Page, ancestors: list[Ints]) -> tuple[Ints, Ints]:
