@@ -40,6 +40,11 @@ NEVER_INSTALLED = {
 NOT_IMPORTED = {
     "fastapi": "bounds the version that prefect takes",
     "s3fs": "fsspec imports it for s3://",
+    "fasteners": "datatrove's filters import it",
+    "nltk": "datatrove's filters import it",
+    "pyahocorasick": "datatrove's URL filter imports it",
+    "regex": "datatrove's filters import it",
+    "xxhash": "datatrove's filters import it",
     "pytest-timeout": "a pytest plugin",
     "pytest-xdist": "a pytest plugin",
     "ruff": "a command",

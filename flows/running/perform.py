@@ -39,6 +39,7 @@ LIBRARIES = (
     "numpy",
     "pyarrow",
     "resiliparse",
+    "turbohtml",
     "safetensors",
     "tokenizers",
     "torch",
