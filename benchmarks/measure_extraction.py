@@ -53,8 +53,8 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """Figures of one extractor on one kind of ground truth (and page type). Shares of parts are of those in the main text: list items that
-    are there, those of them on a line of their own, TeX sources, preformatted blocks exact to the byte, rows with their cells apart."""
+    """Figures of one extractor on one kind of ground truth (and page type). Shares of parts (`page_parts.Kept`) are of
+    those in the main text."""
 
     extractor: str
     kind: str

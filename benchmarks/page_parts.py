@@ -36,11 +36,11 @@ def flat(text: str) -> str:
 
 
 def list_items(html: str) -> Iterator[str]:
-    """The text of each list item without a list, a table or preformatted text inside, of at least three words."""
+    """The text of each list item of at least three words, less than half of them in links, without a list, a table, … inside."""
     for item in turbohtml.parse(html).select("li"):
         if not item.select("li, table, pre, script, style, math, svg, sup, br, noscript, [hidden], [style]"):
-            text = flat(item.text)
-            if text.count(" ") + 1 >= MIN_ITEM_WORDS:
+            text, links = flat(item.text), sum(len(flat(link.text)) for link in item.select("a"))
+            if text.count(" ") + 1 >= MIN_ITEM_WORDS and 2 * links < len(text):
                 yield text
 
 
@@ -79,10 +79,11 @@ def table_rows(html: str) -> Iterator[list[str]]:
 
 @dataclass
 class Kept:
-    """What of the parts of pages an extractor keeps."""
+    """What of the parts of pages an extractor keeps: list items and formulas of all there are; of the items, preformatted blocks and rows
+    that are in its text at all, those on a line of their own, exact to the byte, with their cells apart."""
 
     items: Share
-    item_lines: Share  # of the items that are kept: whether each has a line of its own
+    item_lines: Share
     formulas: Share
     preformatted: Share
     rows: Share
@@ -97,15 +98,16 @@ class Kept:
         wanted, found = None if main_text is None else flat(main_text), flat(text)
         lines = {flat(line) for line in text.split("\n")}
         in_main: Callable[[str], bool] = lambda part: wanted is None or part in wanted  # noqa: E731
-        for item in filter(in_main, list_items(html)):
+        for item in filter(in_main, dict.fromkeys(list_items(html))):
             self.items.add(item in found)
             if item in found:
                 self.item_lines.add(item in lines)
         for tex in formulas(html):
             self.formulas.add(flat(tex) in found)
         for block in preformatted(html):
-            if in_main(flat(block)):
+            if in_main(flat(block)) and flat(block) in found:
                 self.preformatted.add(block in text)
         for cells in table_rows(html):
-            if in_main(" ".join(cells)):
-                self.rows.add(any(all(cell in line for cell in cells) and "".join(cells) not in line for line in lines))
+            is_apart = " ".join(cells) in found
+            if in_main(" ".join(cells)) and (is_apart or "".join(cells) in found):
+                self.rows.add(is_apart)
