@@ -76,12 +76,12 @@ def measure(training: Texts, judged: Texts, lines: LinesOf = lines_of) -> Found:
     counts = Counter(domain for domain, _ in examples)
     most = CONFIG.max_label_ratio * min(counts.values())
     kept = (f"{LABEL}{domain} {line}" for domain, line in examples if keyed_fraction("balance", line.encode()) < most / counts[domain])
-    model = load(train(kept, CONFIG.fasttext, "benchmark"))
+    model = load(train(kept, "benchmark", CONFIG.fasttext))
     found: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for domain, source, text in judged:
         if some := lines(text, *size):
             row = mean(probabilities(model, some, DOMAINS))
-            found[source, domain][DOMAINS[row.index(max(row))]] += 1
+            found[source, domain][DOMAINS[row.argmax()]] += 1
     return found
 
 

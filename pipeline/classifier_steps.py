@@ -1,44 +1,53 @@
-"""Steps that train a fastText classifier inside a scoring stage, shared by quality and domains. RULE 16.
+"""Steps that train a classifier inside a scoring stage, shared by quality and domains, and cross-fitting. RULE 16.
 
-It trains on the clusters, not held out, that a keyed hash gives to `train_fraction` of the sources named as labels. The ids of those
-clusters are kept (`trained_clusters`), so that scoring leaves them without a score wherever their members lie.
+It trains on the clusters, not held out, that a keyed hash gives to `train_fraction` of the sources named as labels. A second keyed hash
+cuts these clusters into two halves, and each trains a model. The ids of both halves are kept (`trained_clusters-*`), so that a document is
+scored by the models that did not see its cluster, wherever its members lie: by the other half's where it trained one, else by both.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.documents import keyed_fraction, parts_of, read_beside, read_documents, sources_of, texts_of
+from pipeline.documents import document_pieces, keyed_fraction, parts_of, read_beside, read_documents, sources_of, texts_of
 from pipeline.exact_copies import read_ids
-from pipeline.fasttext_training import LABEL, FastTextConfig, load, train
+from pipeline.fasttext_training import LABEL
 from pipeline.partitions import Output, Results, Step
 from storage.artifact import FileEntry, Manifest, read_entry
 from storage.errors import ConfigError
 from storage.store import Store
 
+HALVES = 2
 TRAINED = "trained_clusters"
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """What a classifier is trained from. `examples(text)` gives lines of words; `where` names the recipe's field in errors."""
+    """What a classifier is trained from, and how. `where` names the recipe's field in errors.
+
+    `examples(text)` gives lines without line ends; `train(lines, key)` turns lines `__label__x example` into a model's
+    bytes, whatever their order; `load` opens them.
+    """
 
     where: str
-    model_name: str
+    model_name: str  # the halves' models are `<model_name>-0.bin` and `-1.bin`
     labels: Mapping[str, str]  # of each source that trains
     validation_labels: Mapping[str, str]  # of each whole source kept out
     train_fraction: float
     max_label_ratio: float
-    fasttext: FastTextConfig
     seed: int
     examples: Callable[[str], list[str]]
+    train: Callable[[Iterable[str], str], bytes]
+    load: Callable[[bytes], Any]
 
     @property
     def key(self) -> str:
@@ -48,6 +57,10 @@ class Classifier:
     def trains_on(self, cluster_id: bytes) -> bool:
         """Whether a cluster of a label source, not held out, is among those that train."""
         return keyed_fraction(self.key, cluster_id) < self.train_fraction
+
+    def half_of(self, cluster_id: bytes) -> int:
+        """Which of the models such a cluster trains: 0 or 1."""
+        return int(keyed_fraction(f"half:{self.key}", cluster_id) * HALVES)
 
 
 def check_sources(classifier: Classifier, inputs: Mapping[str, Manifest]) -> None:
@@ -62,7 +75,7 @@ def check_sources(classifier: Classifier, inputs: Mapping[str, Manifest]) -> Non
 
 
 def label_step(store: Store, inputs: Mapping[str, Manifest], classifier: Classifier) -> Step:
-    """Step `labels`: training lines and cluster ids, per label source and partition."""
+    """Step `labels`: training lines and cluster ids, per label source, partition and half."""
     groups = [(source, part) for source in sorted(classifier.labels) for part in range(parts_of(inputs[f"documents.{source}"]))]
     return Step("labels", lambda _: groups, partial(_collect_labels, store, dict(inputs), classifier), final=False)
 
@@ -72,94 +85,147 @@ def _collect_labels(store: Store, inputs: Mapping[str, Manifest], classifier: Cl
     documents = inputs[f"documents.{source}"]
     ids = read_documents(store, documents, part, ["id"])["id"]
     clusters = read_beside(store, inputs["clusters"], source, part, ids, ["cluster_id", "split"])
-    label, trained, lines = classifier.labels[source], set[bytes](), 0
-    with output.create(f"labels/{source}/part-{part:05d}.txt") as file:
+    label = classifier.labels[source]
+    trained, lines = [set[bytes]() for _ in range(HALVES)], [0] * HALVES
+    with ExitStack() as stack:
+        files = [stack.enter_context(output.create(f"labels/{source}/half-{half}/part-{part:05d}.txt")) for half in range(HALVES)]
         for text, cluster in zip(texts_of(store, documents, part), clusters.to_pylist(), strict=True):
             if cluster["split"] != "held_out" and classifier.trains_on(cluster["cluster_id"]):
-                trained.add(cluster["cluster_id"])
+                half = classifier.half_of(cluster["cluster_id"])
+                trained[half].add(cluster["cluster_id"])
                 for example in classifier.examples(text):
-                    file.write(f"{LABEL}{label} {example}\n".encode())
-                    lines += 1
-    with output.create(f"trained/{source}/part-{part:05d}") as file:
-        file.write(b"".join(sorted(trained)))
+                    files[half].write(f"{LABEL}{label} {example}\n".encode())
+                    lines[half] += 1
+    for half in range(HALVES):
+        with output.create(f"trained/{source}/half-{half}/part-{part:05d}") as file:
+            file.write(b"".join(sorted(trained[half])))
     output.note = {"label": label, "lines": lines}
 
 
+@dataclass(frozen=True)
+class LabelFiles:
+    """What a group of the step `labels` left for one half: lines of one label, and the ids of their clusters."""
+
+    label: str
+    lines: int
+    examples: FileEntry
+    clusters: FileEntry
+
+
+TrainGroup = tuple[int, tuple[LabelFiles, ...]]  # a half, and what it trains on
+
+
 def train_step(store: Store, classifier: Classifier) -> Step:
-    """Step `train`: the model and the sorted ids of the clusters that trained it."""
-    return Step("train", lambda results: [_plan_training(results)], partial(_train, store, classifier))
+    """Step `train`: of each half the model, and the sorted ids of the clusters that trained it."""
+    return Step("train", _plan_training, partial(_train, store, classifier))
 
 
-TrainGroup = tuple[tuple[str, int, FileEntry, FileEntry], ...]
+def _plan_training(results: Results) -> list[TrainGroup]:
+    def of_half(half: int) -> Iterator[LabelFiles]:
+        for result in results["labels"]:
+            examples, clusters = (
+                next(e for e in result.files if e.name.startswith(f"{kind}/") and f"/half-{half}/" in e.name)
+                for kind in ("labels", "trained")
+            )
+            yield LabelFiles(result.note["label"], result.note["lines"][half], examples, clusters)
 
-
-def _plan_training(results: Results) -> TrainGroup:
-    return tuple((result.note["label"], result.note["lines"], *result.files) for result in results["labels"])
+    return [(half, tuple(of_half(half))) for half in range(HALVES)]
 
 
 def _train(store: Store, classifier: Classifier, group: TrainGroup, output: Output) -> None:
-    lines = {label: sum(n for name, n, _, _ in group if name == label) for label in sorted(set(classifier.labels.values()))}
+    half, files = group
+    lines = {label: sum(file.lines for file in files if file.label == label) for label in sorted(set(classifier.labels.values()))}
     if empty := [label for label, n in lines.items() if n == 0]:
         raise ConfigError(
-            f"{classifier.where}: the label {empty[0]!r} has no training text; its sources' clusters are held out, empty, "
-            f"or not among train_fraction = {classifier.train_fraction}"
+            f"{classifier.where}: the label {empty[0]!r} has no training text in one of its two halves; its sources' "
+            f"clusters are held out, empty, too few, or not among train_fraction = {classifier.train_fraction}"
         )
     most = classifier.max_label_ratio * min(lines.values())
     shares = {label: min(1.0, most / n) for label, n in lines.items()}
-    model = train(_training_lines(store, output.attempt.root, group, shares, classifier.key), classifier.fasttext, classifier.key)
-    with output.create(classifier.model_name) as file:
+    model = classifier.train(_training_lines(store, output.attempt.root, files, shares, classifier.key), classifier.key)
+    with output.create(f"{classifier.model_name}-{half}.bin") as file:
         file.write(model)
-    trained = sorted({name for _, _, _, entry in group for name in read_ids(store, output.attempt.root, entry)})
-    with output.create(TRAINED) as file:
+    trained = sorted({name for file in files for name in read_ids(store, output.attempt.root, file.clusters)})
+    with output.create(f"{TRAINED}-{half}") as file:
         file.write(b"".join(trained))
     output.counts.update({"trained_clusters": len(trained)} | {f"training_lines:{label}": n for label, n in lines.items()})
 
 
-def _training_lines(store: Store, root: str, group: TrainGroup, shares: Mapping[str, float], key: str) -> Iterator[str]:
+def _training_lines(store: Store, root: str, files: Iterable[LabelFiles], shares: Mapping[str, float], key: str) -> Iterator[str]:
     """The lines, of an abundant label only the share that a hash of the line keeps."""
-    for label, _, entry, _ in group:
-        for line in read_entry(store, root, entry).decode().split("\n")[:-1]:
-            if shares[label] == 1.0 or keyed_fraction(f"balance:{key}", hashlib.sha256(line.encode()).digest()) < shares[label]:
+    for file in files:
+        share = shares[file.label]
+        for line in read_entry(store, root, file.examples).decode().split("\n")[:-1]:
+            if share == 1.0 or keyed_fraction(f"balance:{key}", hashlib.sha256(line.encode()).digest()) < share:
                 yield line
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Where the model and the ids of the clusters that trained it lie, within the stage's artifact."""
+    """Where the halves' models and the ids of the clusters that trained them lie, within the stage's artifact."""
 
-    model: FileEntry
-    clusters: FileEntry
+    models: tuple[FileEntry, ...]
+    clusters: tuple[FileEntry, ...]
 
 
 def trained_files(results: Results) -> Trained:
     """What the step `train` left."""
-    model, clusters = results["train"][0].files
-    return Trained(model, clusters)
+    models, clusters = zip(*(result.files for result in results["train"]), strict=True)
+    return Trained(models, clusters)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The halves' models, and the ids of the clusters that trained each."""
+
+    models: tuple[Any, ...]
+    clusters: tuple[frozenset[bytes], ...]
+
+    def trained(self, cluster_id: bytes) -> bool:
+        """Whether a cluster trained one of the models."""
+        return any(cluster_id in some for some in self.clusters)
+
+    def scores(self, cluster_ids: Sequence[bytes], predict: Callable[[Any, list[int]], NDArray[np.float64]]) -> NDArray[np.float64]:
+        """A row of scores for each document, the mean of the models that did not see its cluster; NaN where none of them says anything.
+
+        `predict(model, rows)` judges the documents of those places: an array of a row each, a column per label, NaN for no vote.
+        """
+        votes = list[tuple[list[int], NDArray[np.float64]]]()
+        for model, seen in zip(self.models, self.clusters, strict=True):
+            rows = [i for i, cluster_id in enumerate(cluster_ids) if cluster_id not in seen]
+            votes.append((rows, predict(model, rows)))
+        total = np.zeros((len(cluster_ids), votes[0][1].shape[1]))
+        voters = np.zeros((len(cluster_ids), 1))
+        for rows, found in votes:
+            silent = np.isnan(found).any(axis=1, keepdims=True)
+            total[rows] += np.where(silent, 0.0, found)
+            voters[rows] += ~silent
+        return np.where(voters > 0, total / np.maximum(voters, 1), np.nan)
 
 
 @functools.lru_cache(maxsize=2)
-def open_model(store: Store, root: str, entry: FileEntry) -> Any:
-    """The fastText model, loaded once a process."""
-    return load(read_entry(store, root, entry))
-
-
-@functools.lru_cache(maxsize=2)
-def trained_clusters(store: Store, root: str, entry: FileEntry) -> frozenset[bytes]:
-    """Ids of the clusters that trained (16 bytes each: their number is bounded by what one fastText process can train on)."""
-    return frozenset(read_ids(store, root, entry))
+def open_fitted(store: Store, root: str, trained: Trained, load: Callable[[bytes], Any]) -> Fitted:
+    """The models of `trained`, loaded once a process, and the ids of the clusters that trained them (16 bytes each: their number is bounded
+    by what one process can train on)."""
+    models = tuple(load(read_entry(store, root, entry)) for entry in trained.models)
+    return Fitted(models, tuple(frozenset(read_ids(store, root, entry)) for entry in trained.clusters))
 
 
 def validation_texts(
-    store: Store, inputs: Mapping[str, Manifest], classifier: Classifier, trained: frozenset[bytes]
-) -> Iterator[tuple[str, str, list[str]]]:
-    """(source, label, texts) of the sources kept out, a partition at a time, without members of clusters that trained."""
+    store: Store, inputs: Mapping[str, Manifest], classifier: Classifier
+) -> Iterator[tuple[str, str, list[str], list[bytes]]]:
+    """(source, label, texts, their cluster ids) of the sources kept out, a piece of a partition at a time, without blank texts."""
     for source, label in sorted(classifier.validation_labels.items()):
         manifest = inputs[f"documents.{source}"]
         for part in range(parts_of(manifest)):
-            documents = read_documents(store, manifest, part, ["id", "text"])
-            clusters = read_beside(store, inputs["clusters"], source, part, documents["id"], ["cluster_id"])["cluster_id"].to_pylist()
-            fresh = documents["text"].filter(pa.array([name not in trained for name in clusters], pa.bool_()))
-            yield source, label, [text for text in fresh.to_pylist() if text.strip()]
+            ids = read_documents(store, manifest, part, ["id"])["id"]
+            clusters = read_beside(store, inputs["clusters"], source, part, ids, ["cluster_id"])["cluster_id"].to_pylist()
+            position = 0
+            for piece in document_pieces(store, manifest, part, ["text"]):
+                texts = piece["text"].to_pylist()
+                rows = [(text, name) for text, name in zip(texts, clusters[position : position + len(texts)], strict=True) if text.strip()]
+                position += len(texts)
+                yield source, label, [text for text, _ in rows], [name for _, name in rows]
 
 
 def part_groups(inputs: Mapping[str, Manifest]) -> list[tuple[str, int]]:

@@ -78,7 +78,7 @@ LINE_SPANS = pa.schema(
     ]
 )
 DOMAIN_SCORES = pa.schema(
-    [pa.field("id", ID, nullable=False)] + [pa.field(f"p_{domain}", pa.float32()) for domain in DOMAINS]  # null: it trained the classifier
+    [pa.field("id", ID, nullable=False)] + [pa.field(f"p_{domain}", pa.float32()) for domain in DOMAINS]  # null: no word is known
 )
 EDIT = pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32()), pa.field("replacement", pa.string())])
 SELECTION = pa.schema(

@@ -11,16 +11,20 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from storage.errors import CaravanError
 from storage.strict import Strict
 
 LABEL = "__label__"
+LINE_END = "</s>"  # fastText's own word, of every line
 SHUFFLE_BUCKETS = 64
 MALLOC_PERTURB = "255"
 
@@ -57,7 +61,7 @@ def shuffled(lines: Iterable[str], folder: Path, key: str) -> Iterator[str]:
         path.unlink()
 
 
-def train(lines: Iterable[str], config: FastTextConfig, key: str) -> bytes:
+def train(lines: Iterable[str], key: str, config: FastTextConfig) -> bytes:
     """The bytes of a fastText model trained on `lines` (`__label__x word word …`, no line ends inside), shuffled by `key`.
 
     Raises TrainingError when the child fails (no line at all, an exhausted machine).
@@ -87,26 +91,36 @@ trained.save_model(model)
 """
 
 
-def load(model: bytes) -> Any:
+@dataclass(frozen=True)
+class FastText:
+    """A trained model, opened: its prediction, and the words that it knows."""
+
+    predict: Callable[..., Any]
+    words: frozenset[str]
+
+
+def load(model: bytes) -> FastText:
     """The fastText model of these bytes (fastText reads files only)."""
     import fasttext
 
     with tempfile.NamedTemporaryFile(prefix="caravan-fasttext-", suffix=".bin") as file:
         file.write(model)
         file.flush()
-        return fasttext.load_model(file.name)
+        opened = fasttext.load_model(file.name)
+    return FastText(opened.predict, frozenset(opened.words) - {LINE_END})
 
 
-def probabilities(model: Any, lines: Sequence[str], labels: Sequence[str]) -> list[list[float]]:
-    """For each line the probability of each of `labels` (without the prefix); 0 for a label that the model does not have.
+def probabilities(model: FastText, lines: Sequence[str], labels: Sequence[str]) -> NDArray[np.float64]:
+    """For each line the probability of each of `labels` (without the prefix), 0 for a label that the model does not have: [lines, labels].
 
-    fastText returns up to 1.00001: values are cut to [0, 1]. A line without any word the model knows gets its prior.
+    A line without any word that the model knows is NaN: fastText gives it one label with a probability near 1, by the vector of its line
+    end alone. fastText returns up to 1.00001: values are cut to [0, 1].
     """
-    if not lines:
-        return []
-    found, scores = model.predict([line.replace("\n", " ") for line in lines], k=-1)
-    rows = []
-    for names, values in zip(found, scores, strict=True):
-        row = {name.removeprefix(LABEL): min(1.0, max(0.0, float(value))) for name, value in zip(names, values, strict=True)}
-        rows.append([row.get(label, 0.0) for label in labels])
+    rows = np.full((len(lines), len(labels)), np.nan)
+    known = [i for i, line in enumerate(lines) if not model.words.isdisjoint(line.split())]
+    if known:
+        found, scores = model.predict([lines[i].replace("\n", " ") for i in known], k=-1)
+        for i, names, values in zip(known, found, scores, strict=True):
+            row = {name.removeprefix(LABEL): min(1.0, max(0.0, float(value))) for name, value in zip(names, values, strict=True)}
+            rows[i] = [row.get(label, 0.0) for label in labels]
     return rows

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.fasttext_training import LABEL
 from pipeline.words import words
@@ -89,6 +91,7 @@ def lines_of(text: str, chunk_chars: int, max_chunks: int) -> list[str]:
     return [line for piece in pieces for line in (line_of(piece), plain_line_of(piece)) if line]
 
 
-def mean(rows: Sequence[Sequence[float]]) -> list[float]:
-    """The mean of the pieces' probabilities, per label."""
-    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+def mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of the lines' probabilities, per label, of the lines that have a vote; NaN where none has."""
+    voted = rows[~np.isnan(rows).any(axis=1)]
+    return voted.mean(axis=0) if len(voted) else np.full(rows.shape[1], np.nan)

@@ -1,8 +1,8 @@
 """Stage `domains`: the probability of each domain beside the documents. It measures; select decides (RULE 17).
 
-Files: `<source>/part-*.parquet` (schema: `documents.DOMAIN_SCORES`; all null where the document's cluster trained the classifier, and
-everywhere without labels) and, with labels, `domains.bin`, `trained_clusters` (sorted 16-byte ids) and `validation.json` (accuracy and
-confusion on whole sources kept out).
+Files: `<source>/part-*.parquet` (schema: `documents.DOMAIN_SCORES`; all null for a text without a known word, and everywhere without
+labels) and, with labels, of each half `domains-*.bin` and `trained_clusters-*` (sorted 16-byte ids of the clusters that trained it; the
+other half's model judges them), and `validation.json` (accuracy and confusion on whole sources kept out).
 """
 
 from __future__ import annotations
@@ -12,20 +12,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.classifier_steps import (
     Classifier,
+    Fitted,
     Trained,
     check_sources,
     label_step,
-    open_model,
+    open_fitted,
     part_groups,
     train_step,
-    trained_clusters,
     trained_files,
     validation_texts,
 )
@@ -33,15 +36,14 @@ from pipeline.documents import DOMAIN_SCORES, DOMAINS, document_pieces, read_bes
 from pipeline.domains.config import Config
 from pipeline.domains.signals import lines_of, mean
 from pipeline.exact_copies import ask_steps, fill_step, wanted_files, write_scored
-from pipeline.fasttext_training import probabilities
+from pipeline.fasttext_training import load, probabilities, train
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from storage.artifact import FileEntry, Manifest
 from storage.store import Store
-from storage.tables import ID
 
 NAME = "domains"
-VERSION = 1
-MODEL_NAME = "domains.bin"
+VERSION = 2
+MODEL_NAME = "domains"
 __all__ = ["NAME", "VERSION", "Config", "check_config", "run"]
 
 
@@ -54,9 +56,10 @@ def domain_classifier(config: Config) -> Classifier:
         validation_labels=config.validation_sources,
         train_fraction=config.train_fraction,
         max_label_ratio=config.max_label_ratio,
-        fasttext=config.fasttext,
         seed=config.seed,
         examples=partial(lines_of, chunk_chars=config.chunk_chars, max_chunks=config.max_chunks),
+        train=partial(train, config=config.fasttext),
+        load=load,
     )
 
 
@@ -91,15 +94,16 @@ def run(
     return run_stage(store=store, stage=NAME, version=VERSION, config=config, inputs=inputs, steps=steps, run_groups=run_groups, info=info)
 
 
-def score(model: Any, texts: Sequence[str], config: Config) -> list[list[float] | None]:
-    """For each text the probabilities of `DOMAINS`, the mean over its pieces; None for an empty text."""
+def score(fitted: Fitted, texts: Sequence[str], cluster_ids: Sequence[bytes], config: Config) -> list[list[float] | None]:
+    """For each text the probabilities of `DOMAINS`, by the models that did not see its cluster; None where they know none of its words."""
     lines = [lines_of(text, config.chunk_chars, config.max_chunks) for text in texts]
-    rows = probabilities(model, [line for some in lines for line in some], DOMAINS)
-    found, position = list[list[float] | None](), 0
-    for some in lines:
-        found.append(mean(rows[position : position + len(some)]) if some else None)
-        position += len(some)
-    return found
+
+    def predict(model: Any, rows: list[int]) -> NDArray[np.float64]:
+        found = probabilities(model, [line for i in rows for line in lines[i]], DOMAINS)
+        ends = np.cumsum([0, *(len(lines[i]) for i in rows)])
+        return np.array([mean(found[start:end]) for start, end in pairwise(ends)]).reshape(len(rows), len(DOMAINS))
+
+    return [None if np.isnan(row).any() else row.tolist() for row in fitted.scores(cluster_ids, predict)]
 
 
 @dataclass(frozen=True)
@@ -122,28 +126,24 @@ def _score(store: Store, config: Config, inputs: Mapping[str, Manifest], group: 
     ids = read_documents(store, documents, group.part, ["id"])["id"]
     clusters = read_beside(store, inputs["clusters"], group.source, group.part, ids, ["cluster_id", "exact_id"])
     smallest = pc.equal(clusters["exact_id"], clusters["id"])
-    rows: list[list[float] | None] = [None] * pc.sum(smallest, min_count=0).as_py()
-    if group.trained is not None:
-        root = output.attempt.root
-        trained = pa.array(sorted(trained_clusters(store, root, group.trained.clusters)), ID)
-        fresh = pc.and_(smallest, pc.invert(pc.is_in(clusters["cluster_id"], value_set=trained)))
-        model, scores = open_model(store, root, group.trained.model), list[list[float] | None]()
-        for piece in document_pieces(store, documents, group.part, ["text"], fresh):
-            scores += score(model, piece["text"].to_pylist(), config)
-        found = iter(scores)
-        rows = [next(found) if judged else None for judged in fresh.filter(smallest).to_pylist()]
-        output.counts["scored"] += len(scores)
+    rows, cluster_ids = list[list[float] | None](), clusters["cluster_id"].filter(smallest).to_pylist()
+    if group.trained is None:
+        rows = [None] * len(cluster_ids)
+    else:
+        fitted = open_fitted(store, output.attempt.root, group.trained, load)
+        for piece in document_pieces(store, documents, group.part, ["text"], smallest):
+            texts = piece["text"].to_pylist()
+            rows += score(fitted, texts, cluster_ids[len(rows) : len(rows) + len(texts)], config)
+        output.counts["scored"] += len(rows)
     columns = {f"p_{domain}": [None if row is None else row[i] for row in rows] for i, domain in enumerate(DOMAINS)}
     table = pa.table({"id": ids.filter(smallest), **columns}, schema=DOMAIN_SCORES)
     write_scored(store, output, group.source, group.part, table, group.wanted)
 
 
 def _validate(store: Store, inputs: Mapping[str, Manifest], config: Config, trained: Trained, output: Output) -> None:
-    root = output.attempt.root
-    model, clusters = open_model(store, root, trained.model), trained_clusters(store, root, trained.clusters)
-    chosen = dict[str, Counter[str]]()
-    for source, _, texts in validation_texts(store, inputs, domain_classifier(config), clusters):
-        found = [row for row in score(model, texts, config) if row is not None]
+    fitted, chosen = open_fitted(store, output.attempt.root, trained, load), dict[str, Counter[str]]()
+    for source, _, texts, cluster_ids in validation_texts(store, inputs, domain_classifier(config)):
+        found = [row for row in score(fitted, texts, cluster_ids, config) if row is not None]
         chosen.setdefault(source, Counter()).update(DOMAINS[row.index(max(row))] for row in found)
     with output.create("validation.json") as file:
         file.write(json.dumps(validation_report(chosen, config.validation_sources), indent=1, sort_keys=True).encode())

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.classifier_steps import Classifier
-from pipeline.fasttext_training import LABEL, probabilities
+from pipeline.classifier_steps import Classifier, Fitted
+from pipeline.fasttext_training import LABEL, load, probabilities, train
 from pipeline.quality.config import QualityClassifier
 from pipeline.words import words
 
-MODEL_NAME = "quality.bin"
+MODEL_NAME = "quality"
 POSITIVE = "positive"
+NO_VOTE = 0.5  # of a text without a word that the model knows
 
 
 def quality_classifier(config: QualityClassifier) -> Classifier:
@@ -31,9 +32,10 @@ def quality_classifier(config: QualityClassifier) -> Classifier:
         validation_labels=config.validation_labels,
         train_fraction=config.train_fraction,
         max_label_ratio=config.max_label_ratio,
-        fasttext=config.fasttext,
         seed=config.seed,
         examples=partial(examples, max_words=config.max_words),
+        train=partial(train, config=config.fasttext),
+        load=load,
     )
 
 
@@ -49,9 +51,15 @@ def line_of(tokens: Sequence[str], max_words: int) -> str:
     return line.replace(LABEL, "label") if LABEL in line else line
 
 
-def scores(model: Any, lines: Sequence[str]) -> list[float]:
-    """Probability of the positive label for each line."""
-    return [row[0] for row in probabilities(model, lines, [POSITIVE])]
+def scores(fitted: Fitted, lines: Sequence[str], cluster_ids: Sequence[bytes]) -> list[float]:
+    """Probability of the positive label for each document's line, by the models that did not see its cluster; `NO_VOTE` where they know
+    none of its words."""
+
+    def predict(model: Any, rows: list[int]) -> NDArray[np.float64]:
+        return probabilities(model, [lines[i] for i in rows], [POSITIVE])
+
+    found: list[float] = np.nan_to_num(fitted.scores(cluster_ids, predict)[:, 0], nan=NO_VOTE).tolist()
+    return found
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:

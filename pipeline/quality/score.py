@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline.classifier_steps import Fitted
 from pipeline.quality import c4, fineweb, gopher
 from pipeline.quality.classifier import line_of, scores
 from pipeline.quality.config import Config
@@ -42,7 +43,7 @@ def beyond_text(config: Config) -> tuple[str, ...]:
 
 
 def signals_schema(config: Config) -> pa.Schema:
-    """Schema of the signals table, a row a document. Null: the recipe does not ask for it, or (quality_score) it trained the classifier."""
+    """Schema of the signals table, a row a document. Null: the recipe does not ask for it."""
     return pa.schema(
         [
             pa.field("id", ID, nullable=False),
@@ -61,16 +62,19 @@ def signals_schema(config: Config) -> pa.Schema:
 
 @dataclass(frozen=True)
 class Scorer:
-    """All that scoring needs, opened: word lists by language, datatrove's blocks by signal, the quality model, the tasks' n-grams."""
+    """All that scoring needs, opened: word lists by language, datatrove's blocks by signal, the quality models, the tasks' n-grams."""
 
     config: Config
     dirty_words: Mapping[str, WordList] | None = None
     blocks: Mapping[str, Any] = field(default_factory=dict)
-    model: Any = None
+    fitted: Fitted | None = None
     tasks: TaskIndex | None = None
 
-    def table(self, documents: pa.Table) -> pa.Table:
-        """Signals of documents (columns id, text, url, language, language_probability), in their order. One tokenisation each."""
+    def table(self, documents: pa.Table, cluster_ids: Sequence[bytes] = ()) -> pa.Table:
+        """Signals of documents (columns id, text, url, language, language_probability), in their order. One tokenisation each.
+
+        `cluster_ids`: of each document, where there is a classifier.
+        """
         schema = signals_schema(self.config)
         columns: dict[str, list[Any]] = {name: [] for name in schema.names}
         lines = list[str]()
@@ -79,10 +83,10 @@ class Scorer:
             values = self._signals(row, seen)
             for name, column in columns.items():
                 column.append(values.get(name))
-            if self.model is not None and self.config.classifier is not None:
+            if self.fitted is not None and self.config.classifier is not None:
                 lines.append(line_of(seen.words, self.config.classifier.max_words))
-        if lines:
-            columns["quality_score"] = scores(self.model, lines)
+        if self.fitted is not None:
+            columns["quality_score"] = scores(self.fitted, lines, cluster_ids)
         if self.tasks is not None:
             texts = batches(documents["text"].to_pylist())
             columns["eval_overlap"] = [found for batch in texts for found in overlaps(batch, self.tasks)]

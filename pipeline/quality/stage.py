@@ -1,9 +1,9 @@
 """Stage `quality`: signals beside the documents. It measures; select decides.
 
 Files: `<source>/part-*.parquet` (schema: `score.signals_schema`); with evaluation tasks `eval_tasks.json` (how many items each task
-file has, and how much of them documents can cover: see `eval_overlap.totals_of`); with a classifier `quality.bin`, `trained_clusters`
-(sorted 16-byte ids of the clusters that trained it, which have no quality_score) and `validation.json` (accuracy and AUC on whole sources
-kept out).
+file has, and how much of them documents can cover: see `eval_overlap.totals_of`); with a classifier, of each half `quality-*.bin` and
+`trained_clusters-*` (sorted 16-byte ids of the clusters that trained it; the other half's model judges them), and `validation.json`
+(accuracy and AUC on whole sources kept out).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from pipeline.classifier_steps import (
     Trained,
     check_sources,
     label_step,
-    open_model,
+    open_fitted,
     part_groups,
     train_step,
-    trained_clusters,
     trained_files,
     validation_texts,
 )
 from pipeline.documents import document_pieces, read_beside, read_documents
 from pipeline.exact_copies import ask_steps, fill_step, wanted_files, write_own, write_scored
+from pipeline.fasttext_training import load
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.quality.classifier import POSITIVE, auc, line_of, quality_classifier, scores
 from pipeline.quality.config import EVAL_TASKS_FILE, Config, DatatroveFilter, QualityClassifier, resolve_files
@@ -45,7 +45,7 @@ from storage.store import Store
 from storage.tables import parse_table
 
 NAME = "quality"
-VERSION = 4
+VERSION = 5
 __all__ = ["NAME", "VERSION", "Config", "check_config", "resolve_files", "run"]
 
 
@@ -121,11 +121,11 @@ def _score(store: Store, raw: Store, config: Config, inputs: Mapping[str, Manife
     clusters = read_beside(store, inputs["clusters"], group.source, group.part, ids, ["cluster_id", "exact_id"])
     smallest = pc.equal(clusters["exact_id"], clusters["id"])
     scorer = _scorer(store, raw, config, output.attempt.root, group)
-    table = pa.concat_tables(map(scorer.table, document_pieces(store, documents, group.part, columns, smallest))).combine_chunks()
-    if group.trained is not None:
-        trained = trained_clusters(store, output.attempt.root, group.trained.clusters)
-        cluster_ids = clusters["cluster_id"].filter(smallest).to_pylist()
-        table = without_scores(table, [name in trained for name in cluster_ids])
+    cluster_ids, tables = clusters["cluster_id"].filter(smallest).to_pylist(), list[pa.Table]()
+    for piece in document_pieces(store, documents, group.part, columns, smallest):
+        position = sum(table.num_rows for table in tables)
+        tables.append(scorer.table(piece, cluster_ids[position : position + piece.num_rows]))
+    table = pa.concat_tables(tables).combine_chunks()
     write_scored(store, output, group.source, group.part, table, group.wanted)
     if beyond_text(config) and table.num_rows < len(ids):
         others = document_pieces(store, documents, group.part, columns, pc.invert(smallest))
@@ -139,7 +139,7 @@ def _scorer(store: Store, raw: Store, config: Config, root: str, group: ScoreGro
         config=config,
         dirty_words=read_lists(raw, config.dirty_words) if config.dirty_words else None,
         blocks={f"datatrove_{item.name}": _block(item.model_dump_json()) for item in config.datatrove_filters},
-        model=None if group.trained is None else open_model(store, root, group.trained.model),
+        fitted=None if group.trained is None else open_fitted(store, root, group.trained, load),
         tasks=task_index(*tasks) if tasks else None,
     )
 
@@ -150,21 +150,12 @@ def _block(wanted: str) -> Any:
     return build(DatatroveFilter.model_validate_json(wanted))
 
 
-def without_scores(table: pa.Table, trained: Sequence[bool]) -> pa.Table:
-    """The table with a null quality_score where the document's cluster trained the model."""
-    place = table.schema.get_field_index("quality_score")
-    kept = pc.if_else(pa.array(trained, pa.bool_()), pa.scalar(None, pa.float32()), table["quality_score"])
-    return table.set_column(place, table.schema.field(place), kept)
-
-
 def _validate(store: Store, inputs: Mapping[str, Manifest], config: QualityClassifier, trained: Trained, output: Output) -> None:
-    root = output.attempt.root
-    model, clusters = open_model(store, root, trained.model), trained_clusters(store, root, trained.clusters)
-    found = dict[str, dict[str, Any]]()
-    for source, label, texts in validation_texts(store, inputs, quality_classifier(config), clusters):
+    fitted, found = open_fitted(store, output.attempt.root, trained, load), dict[str, dict[str, Any]]()
+    for source, label, texts, cluster_ids in validation_texts(store, inputs, quality_classifier(config)):
         rows = found.setdefault(source, {"label": label, "scores": [], "stop_word_ratios": []})
         views = [view(text) for text in texts]
-        rows["scores"] += scores(model, [line_of(seen.words, config.max_words) for seen in views])
+        rows["scores"] += scores(fitted, [line_of(seen.words, config.max_words) for seen in views], cluster_ids)
         rows["stop_word_ratios"] += [ratio(seen.count(FUNCTION_WORD), len(seen.words)) for seen in views]
     with output.create("validation.json") as file:
         file.write(json.dumps(validation_report(found), indent=1, sort_keys=True).encode())

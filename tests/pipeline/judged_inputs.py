@@ -41,7 +41,7 @@ class Doc:
     language: str = "en"
     language_probability: float = 1.0
     lines: Sequence[tuple[int, int]] = ()
-    domains: Mapping[str, float] | None = None  # None: it trained the classifier
+    domains: Mapping[str, float] | None = None  # None: no word is known
     quality_score: float | None = None
 
     @property

@@ -9,16 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from pipeline.classifier_steps import TRAINED
+from pipeline.classifier_steps import HALVES, TRAINED, Fitted
 from pipeline.dedup.exact import split_hash, text_key
-from pipeline.documents import keyed_fraction
 from pipeline.fasttext_training import FastTextConfig, TrainingError, load, probabilities, train
-from pipeline.quality.classifier import auc, line_of, quality_classifier
+from pipeline.quality.classifier import NO_VOTE, POSITIVE, auc, line_of, quality_classifier
 from pipeline.quality.config import EVAL_TASKS_FILE, Config, DatatroveFilter, EvalTasks, QualityClassifier, RawFiles, resolve_files
 from pipeline.quality.score import signals_schema
 from pipeline.quality.stage import VERSION, run
+from pipeline.words import words
 from storage.artifact import Manifest, read_verified
 from storage.errors import ConfigError
 from storage.store import Store
@@ -85,7 +89,7 @@ def test_the_bytes_are_those_of_this_version(tmp_path: Path) -> None:
         Doc("b", "Write to ann@example.org or 8.8.8.8 {now}."),
     ]
     _, quality = score_all(tmp_path, docs, Config())
-    assert (VERSION, quality.digest) == (4, "a59d33adc8cd83554a601d40959d09e03b7d4be3edcfb5a4c82a3e8a76d5f4f2")
+    assert (VERSION, quality.digest) == (5, "a59d33adc8cd83554a601d40959d09e03b7d4be3edcfb5a4c82a3e8a76d5f4f2")
 
 
 def test_equal_texts_are_scored_once_and_share_the_row(tmp_path: Path) -> None:
@@ -159,36 +163,48 @@ def test_word_lists_tasks_and_blocks_become_signals(tmp_path: Path) -> None:
     assert totals == {"tasks/t.jsonl": {"items": 1, "unreachable": 0, "reach": {"100": 1}}}
 
 
-def test_the_classifier_does_not_judge_what_trained_it(tmp_path: Path) -> None:
-    """RULE 16: the keyed share of the label clusters, not held out, has no score, wherever a member lies; everything else has one."""
+def test_every_document_is_scored_by_a_model_that_did_not_see_it(tmp_path: Path) -> None:
+    """RULE 16: no score is null for having trained; a document of a half is judged by the other's model alone, the rest by both."""
     docs = labelled()
     store, quality = score_all(tmp_path, docs, Config(classifier=CLASSIFIER), held_out=0.2)
     rows = rows_by_key(store, quality, docs)
-    key = quality_classifier(CLASSIFIER).key
-    trained = {
-        doc.key
-        for doc in docs
-        if doc.source in ("good", "bad") and keyed_fraction(key, doc.id) < 0.6 and split_hash(text_key(doc.text), "held out") >= 0.2
-    }
-    assert {name for name, row in rows.items() if row["quality_score"] is None} == trained
-    assert 0 < len(trained) < 48
+    classifier = quality_classifier(CLASSIFIER)
+    halves: list[set[bytes]] = [set(), set()]
+    for doc in docs:
+        if doc.source in ("good", "bad") and classifier.trains_on(doc.id) and split_hash(text_key(doc.text), "held out") >= 0.2:
+            halves[classifier.half_of(doc.id)].add(doc.id)
+    for half, ids in enumerate(halves):
+        assert 0 < len(ids) < 48
+        assert read_verified(store, quality, f"{TRAINED}-{half}") == b"".join(sorted(ids))
+    models = [load(read_verified(store, quality, f"quality-{half}.bin")) for half in range(HALVES)]
+    for doc in docs:
+        line = line_of(words(doc.text), CLASSIFIER.max_words)
+        asked = [model for model, ids in zip(models, halves, strict=True) if doc.id not in ids]
+        expected = sum(probabilities(model, [line], [POSITIVE])[0, 0] for model in asked) / len(asked)
+        assert len(asked) == (1 if doc.id in halves[0] | halves[1] else 2)
+        assert rows[doc.key]["quality_score"] == pytest.approx(expected, abs=1e-6)
     assert rows["web-good"]["quality_score"] > 0.7 > 0.3 > rows["web-bad"]["quality_score"]
-    ids = read_verified(store, quality, TRAINED)
-    assert {ids[i : i + 16] for i in range(0, len(ids), 16)} == {doc.id for doc in docs if doc.key in trained}
 
 
-def test_a_member_elsewhere_of_a_cluster_that_trained_has_no_score(tmp_path: Path) -> None:
-    """A web page that is nearly a training document is not judged by it either."""
+def test_a_member_elsewhere_of_a_cluster_that_trained_is_judged_by_the_other_half(tmp_path: Path) -> None:
+    """A web page that is nearly a training document is not judged by the model that saw that."""
     docs = labelled()
-    key = quality_classifier(CLASSIFIER).key
     page = Doc("copy", sentence(GOOD, 0) + " More.", near="same")
-    originals = [doc for doc in docs if doc.source == "good"]
-    for original in originals:
-        joined = [Doc(doc.key, doc.text, source=doc.source, near="same" if doc is original else None) for doc in docs]
-        if keyed_fraction(key, min(original.id, page.id)) < 0.6:
-            break
+    classifier = quality_classifier(CLASSIFIER)
+    original = next(doc for doc in docs if doc.source == "good" and (name := min(doc.id, page.id)) and classifier.trains_on(name))
+    joined = [Doc(doc.key, doc.text, source=doc.source, near="same" if doc is original else None) for doc in docs]
     store, quality = score_all(tmp_path, [*joined, page], Config(classifier=CLASSIFIER))
-    assert rows_by_key(store, quality, [*joined, page])["copy"]["quality_score"] is None
+    other = load(read_verified(store, quality, f"quality-{1 - classifier.half_of(min(original.id, page.id))}.bin"))
+    expected = probabilities(other, [line_of(words(page.text), CLASSIFIER.max_words)], [POSITIVE])[0, 0]
+    assert rows_by_key(store, quality, [*joined, page])["copy"]["quality_score"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_text_without_a_known_word_has_the_score_that_says_nothing(tmp_path: Path) -> None:
+    """fastText gave such a text one label at a probability near 1, by the vector of its line end."""
+    docs = [*labelled(), Doc("unknown", "zzzzqqq"), Doc("empty", "")]
+    store, quality = score_all(tmp_path, docs, Config(classifier=CLASSIFIER))
+    rows = rows_by_key(store, quality, docs)
+    assert (rows["unknown"]["quality_score"], rows["empty"]["quality_score"]) == (NO_VOTE, NO_VOTE)
 
 
 def test_validation_is_on_whole_sources_kept_out_beside_the_stop_word_ratio(tmp_path: Path) -> None:
@@ -243,18 +259,42 @@ def test_a_label_without_training_text_is_a_config_error(tmp_path: Path) -> None
 def test_fasttext_gives_one_model_for_one_set_of_lines_in_any_order() -> None:
     """Bit-identical, and probabilities near golden values (they depend on the processor's floats)."""
     lines = [f"__label__positive {sentence(GOOD, i)}" for i in range(20)] + [f"__label__negative {sentence(BAD, i)}" for i in range(20)]
-    model = train(lines, SMALL, "key")
-    assert model == train(lines[::-1], SMALL, "key")
+    model = train(lines, "key", SMALL)
+    assert model == train(lines[::-1], "key", SMALL)
     rows = probabilities(load(model), [line_of(GOOD, 100), line_of(BAD, 100)], ["positive", "negative", "other"])
     assert rows[0] == pytest.approx([0.99, 0.01, 0.0], abs=0.05)
     assert rows[1] == pytest.approx([0.01, 0.99, 0.0], abs=0.05)
     assert all(0 <= value <= 1 for row in rows for value in row)
 
 
+def test_a_line_without_a_known_word_says_nothing() -> None:
+    """Known words decide; the word that fastText sets at each line's end is none."""
+    model = load(train([f"__label__{label} {sentence(words, 1)}" for label, words in (("good", GOOD), ("bad", BAD))], "key", SMALL))
+    rows = probabilities(model, ["zzzzqqq", "", "</s>", f"zzzzqqq {GOOD[0]}"], ["good", "bad"])
+    assert np.isnan(rows[:3]).all()
+    assert not np.isnan(rows[3]).any()
+
+
+@given(st.lists(st.sampled_from([b"a", b"b", b"c"]), max_size=8), st.sets(st.sampled_from(["a", "b"])))
+def test_scores_are_the_mean_of_the_models_that_did_not_see_the_cluster_and_vote(ids: list[bytes], silent: set[str]) -> None:
+    """Model x saw cluster a, model y cluster b; a document for which nobody votes has no score."""
+    fitted = Fitted(("x", "y"), (frozenset([b"a"]), frozenset([b"b"])))
+    votes = {"x": 0.2, "y": 0.6}
+
+    def predict(model: str, rows: list[int]) -> NDArray[np.float64]:
+        assert all(ids[i] not in fitted.clusters["xy".index(model)] for i in rows)
+        return np.array([[np.nan if ids[i].decode() in silent else votes[model]] for i in rows]).reshape(-1, 1)
+
+    found = fitted.scores(ids, predict)[:, 0]
+    expected = {b"a": 0.6, b"b": 0.2, b"c": 0.4}
+    for name, score in zip(ids, found, strict=True):
+        assert np.isnan(score) if name.decode() in silent else score == pytest.approx(expected[name])
+
+
 def test_training_without_lines_says_what_the_child_said() -> None:
     """No silent empty model."""
     with pytest.raises(TrainingError, match="fastText training ended with"):
-        train([], SMALL, "key")
+        train([], "key", SMALL)
 
 
 def test_a_word_that_looks_like_a_label_is_a_word() -> None:

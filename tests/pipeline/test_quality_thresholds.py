@@ -35,7 +35,7 @@ def test_none_is_off_and_the_first_field_in_order_gives_the_reason() -> None:
 
 
 def test_a_null_signal_passes_and_a_missing_one_is_an_error() -> None:
-    """RULE 16: what trained the classifier is not judged by it; a signal that nobody scored is a mistake, not a pass."""
+    """What the recipe does not ask for passes; a signal that nobody scored is a mistake, not a pass."""
     thresholds = Thresholds(min_quality_score=0.5)
     assert keep({"quality_score": None}, thresholds) is None
     assert keep({"quality_score": 0.5}, thresholds) is None

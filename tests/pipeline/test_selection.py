@@ -77,7 +77,7 @@ NOBODY: dict[str, float | None] = {"general": 0.1, "math": 0.2, "code": 0.3, "mu
         (WEB, "de", 0.66, {"math": 0.9}, "multilingual"),
         (WEB, "en", 1.0, {"math": 0.9}, "math"),
         (WEB, "en", 0.9, {"multilingual": 0.9}, "multilingual"),
-        (WEB, "en", 1.0, None, "general"),  # it trained the classifier
+        (WEB, "en", 1.0, None, "general"),  # no vote
         (WEB, "de", 1.0, None, "multilingual"),
         (WEB, "und", 1.0, {"general": 0.9}, "general"),  # no language is no other language
         (WEB, "en-GB", 1.0, {"general": 0.9}, "general"),  # the primary one covers it
