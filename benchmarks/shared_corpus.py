@@ -30,7 +30,7 @@ DUPLICATES = ("dedup/docs.jsonl.gz", "dedup/pairs.jsonl.gz")
 TEXTS = {domain: f"{domain}/*.jsonl.gz" for domain in DOMAINS}
 LAYOUT = (WARCS, LABELS, EXTRACTION, *TEXTS.values(), LANGUAGES, *DUPLICATES)
 # Files whose whole source is kept from a classifier that is judged on it, where a corpus has them; see `kept_out`.
-KEPT_OUT = ("standard-ebooks", "wikitext2-valid", "planetmath-tex", "lean-mil", "tldr", "openstax-fisica-es")
+KEPT_OUT = ("standard-ebooks", "wikitext2-valid", "planetmath-tex", "tldr", "openstax-fisica-es")
 
 
 def files(corpus: Path, pattern: str) -> list[Path]:

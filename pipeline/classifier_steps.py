@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class Classifier:
     examples: Callable[[str], list[str]]
     train: Callable[[Iterable[str], str], bytes]
     load: Callable[[bytes], Any]
+    max_lines: float = math.inf  # of a label that train a model
 
     @property
     def key(self) -> str:
@@ -140,7 +142,7 @@ def _train(store: Store, classifier: Classifier, group: TrainGroup, output: Outp
             f"{classifier.where}: the label {empty[0]!r} has no training text in one of its two halves; its sources' "
             f"clusters are held out, empty, too few, or not among train_fraction = {classifier.train_fraction}"
         )
-    most = classifier.max_label_ratio * min(lines.values())
+    most = min(classifier.max_label_ratio * min(lines.values()), classifier.max_lines)
     shares = {label: min(1.0, most / n) for label, n in lines.items()}
     model = classifier.train(_training_lines(store, output.attempt.root, files, shares, classifier.key), classifier.key)
     with output.create(f"{classifier.model_name}-{half}.bin") as file:

@@ -16,6 +16,7 @@ Steps, with files between them:
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from pipeline.documents import (
     read_documents,
     sources_of,
 )
+from pipeline.domains.thresholds import FILE as THRESHOLDS_FILE
 from pipeline.exact_copies import Ids, ask_steps, partitions_of, ranges_by_part, read_ids, wanted_files
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.quality import config as quality_config
@@ -69,7 +71,7 @@ from storage.store import Store
 from storage.tables import ID, parse_table, read_table
 
 NAME = "select"
-VERSION = 3
+VERSION = 4
 __all__ = ["NAME", "VERSION", "Config", "check_config", "render_funnel", "run"]
 
 JUDGED = pa.schema(
@@ -158,6 +160,13 @@ class Job:
     inputs: Mapping[str, Manifest]
     config: Config
 
+    @functools.cached_property
+    def proposed(self) -> dict[str, float]:
+        """The thresholds of code and mathematics that the stage domains proposes; none where it has no classifier."""
+        domains = self.inputs["domains"]
+        found = json.loads(read_verified(self.store, domains, THRESHOLDS_FILE)) if THRESHOLDS_FILE in domains.names() else {}
+        return {domain: row["threshold"] for domain, row in found.items()}
+
     @property
     def min_jaccard(self) -> float:
         """The similarity from which dedup calls two documents near duplicates."""
@@ -201,7 +210,7 @@ def judge_part(job: Job, source: str, part: int, wanted: frozenset[bytes]) -> tu
     languages = documents["language"].to_pylist()
     probabilities = documents["language_probability"].to_pylist()
     rows = [{domain: row[f"p_{domain}"] for domain in DOMAINS} for row in domains.to_pylist()]
-    chosen = [domain_of(facts, *given, config) for given in zip(languages, probabilities, rows, strict=True)]
+    chosen = [domain_of(facts, *given, config, job.proposed) for given in zip(languages, probabilities, rows, strict=True)]
     classes = [text_class_of(facts, domain) for domain in chosen]
     scores = signals["quality_score"].to_pylist()
     components = [
@@ -422,7 +431,10 @@ def _texts(job: Job, source: str, part: int, rows: Sequence[int]) -> Iterator[st
 def _sum(job: Job, tallies: Sequence[Any], output: Output) -> None:
     total, quality = add_up(tallies, job.config.samples_per_reason), job.inputs["quality"]
     items = json.loads(read_verified(job.store, quality, EVAL_TASKS_FILE)) if EVAL_TASKS_FILE in quality.names() else {}
-    funnel = funnel_of(total, overlap_of(total["eval_overlap"], items, job.config.min_item_coverage))
+    thresholds = {
+        domain: {"used": used, "proposed": job.proposed.get(domain)} for domain, used in job.config.domain_thresholds(job.proposed).items()
+    }
+    funnel = funnel_of(total, overlap_of(total["eval_overlap"], items, job.config.min_item_coverage), thresholds)
     for name, value in (("funnel.json", funnel), ("samples.json", samples_of(total))):
         with output.create(name) as file:
             file.write(json.dumps(value, indent=1, sort_keys=True).encode())

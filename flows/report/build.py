@@ -21,6 +21,7 @@ from flows.report import figures
 from flows.report.samples import samples
 from flows.report.words import NO_BETTER_THAN_COUNTING
 from pipeline.ingest.documents import read_quarantine
+from pipeline.select.funnel import thresholds_line
 from storage.artifact import Manifest, read_verified
 from training.config import parameter_count
 from training.mix import mixture, read_plan
@@ -40,6 +41,8 @@ def build_report(run: Run) -> str:
         "dedup": found["dedup"].counts if "dedup" in found else None,
         "funnel": _json(run, found.get("select"), "funnel.json"),
         "classifiers": {stage: _json(run, found.get(stage), "validation.json") for stage in ("quality", "domains")},
+        "thresholds": _json(run, found.get("domains"), "thresholds.json"),
+        "thresholds_line": thresholds_line,
         "coverage": _json(run, found.get("coverage"), "coverage.json"),
         "tokens": _json(run, found.get("tokenize"), "counts.json"),
         "mixtures": _mixtures(run, found),

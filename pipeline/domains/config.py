@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.fasttext_training import FastTextConfig
+from pipeline.domains.logistic import LogisticConfig
 from storage.strict import Strict
 
 Domain = Literal["general", "math", "code", "multilingual"]
@@ -19,11 +19,12 @@ class Config(Strict):
         {}, description="domain of each source that trains; {} = no classifier: every source declares its own"
     )
     validation_sources: dict[str, Domain] = Field({}, description="domain of whole sources kept out, on which accuracy is measured")
-    train_fraction: float = Field(0.5, gt=0, le=1, description="share of the label sources' clusters, by keyed hash, that train")
-    chunk_chars: int = Field(1200, ge=100, description="characters of one example; a longer document gives several")
-    max_chunks: int = Field(6, ge=1, description="examples of one document at most, spread over it; prediction reads the same pieces")
+    train_fraction: float = Field(1.0, gt=0, le=1, description="share of the label sources' clusters, by keyed hash, that train")
+    piece_chars: int = Field(1200, ge=100, description="characters of one piece of a document; a longer one is read in several")
+    max_pieces: int = Field(6, ge=1, description="pieces of one document that are read at most, spread over it")
+    max_examples: int = Field(12, ge=1, description="examples of one document that train at most, a sixth to two and a half pieces long")
     max_label_ratio: float = Field(4.0, ge=1, description="examples of a label at most, as a multiple of the rarest label's")
-    fasttext: FastTextConfig = Field(default_factory=lambda: FastTextConfig(dim=8, epochs=3, word_ngrams=1))
+    logistic: LogisticConfig = Field(default_factory=LogisticConfig)
     seed: int = Field(0, description="keys the hash that chooses clusters")
 
     @model_validator(mode="after")

@@ -2,17 +2,18 @@
 
 Files: `<source>/part-*.parquet` (schema: `documents.DOMAIN_SCORES`; all null for a text without a known word, and everywhere without
 labels) and, with labels, of each half `domains-*.bin` and `trained_clusters-*` (sorted 16-byte ids of the clusters that trained it; the
-other half's model judges them), and `validation.json` (accuracy and confusion on whole sources kept out).
+other half's model judges them), `thresholds.json` (from where code and mathematics should be claimed: see `thresholds.propose`) and
+`validation.json` (accuracy and confusion on whole sources kept out, by these thresholds, without the language).
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,10 @@ from pipeline.classifier_steps import (
 )
 from pipeline.documents import DOMAIN_SCORES, DOMAINS, document_pieces, read_beside, read_documents
 from pipeline.domains.config import Config
-from pipeline.domains.signals import lines_of, mean
+from pipeline.domains.logistic import Model, load, train
+from pipeline.domains.signals import examples, features, read
+from pipeline.domains.thresholds import CLAIMED, FILE, Histogram, claimed, histogram, propose
 from pipeline.exact_copies import ask_steps, fill_step, wanted_files, write_scored
-from pipeline.fasttext_training import load, probabilities, train
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from storage.artifact import FileEntry, Manifest
 from storage.store import Store
@@ -57,9 +59,10 @@ def domain_classifier(config: Config) -> Classifier:
         train_fraction=config.train_fraction,
         max_label_ratio=config.max_label_ratio,
         seed=config.seed,
-        examples=partial(lines_of, chunk_chars=config.chunk_chars, max_chunks=config.max_chunks),
-        train=partial(train, config=config.fasttext),
+        examples=partial(example_lines, config=config),
+        train=partial(train, config=config.logistic),
         load=load,
+        max_lines=config.logistic.max_examples,
     )
 
 
@@ -84,24 +87,28 @@ def run(
     steps = [*ask_steps(store, inputs, "exact_id")]
     if config.labels:
         classifier = domain_classifier(config)
-        validate = Step("validate", lambda results: [trained_files(results)], partial(_validate, store, dict(inputs), config))
-        steps += [label_step(store, inputs, classifier), train_step(store, classifier), validate]
+        steps += [label_step(store, inputs, classifier), train_step(store, classifier)]
     groups = part_groups(inputs)
-    steps += [
-        Step("score", partial(_plan_scores, groups), partial(_score, store, config, dict(inputs)), final=False),
-        fill_step(store, inputs),
-    ]
+    steps.append(Step("score", partial(_plan_scores, groups), partial(_score, store, config, dict(inputs)), final=False))
+    if config.labels:
+        steps.append(Step("propose", lambda results: [[result.note for result in results["score"] if result.note]], _propose))
+        validate = partial(_validate, store, dict(inputs), config)
+        steps.append(Step("validate", lambda results: [(trained_files(results), results["propose"][0].note)], validate))
+    steps.append(fill_step(store, inputs))
     return run_stage(store=store, stage=NAME, version=VERSION, config=config, inputs=inputs, steps=steps, run_groups=run_groups, info=info)
+
+
+def example_lines(text: str, config: Config) -> list[str]:
+    """What a document trains with, each as a line of JSON."""
+    return [json.dumps(example) for example in examples(text, config.piece_chars, config.max_examples)]
 
 
 def score(fitted: Fitted, texts: Sequence[str], cluster_ids: Sequence[bytes], config: Config) -> list[list[float] | None]:
     """For each text the probabilities of `DOMAINS`, by the models that did not see its cluster; None where they know none of its words."""
-    lines = [lines_of(text, config.chunk_chars, config.max_chunks) for text in texts]
+    found = features([read(text, config.piece_chars, config.max_pieces) for text in texts])
 
-    def predict(model: Any, rows: list[int]) -> NDArray[np.float64]:
-        found = probabilities(model, [line for i in rows for line in lines[i]], DOMAINS)
-        ends = np.cumsum([0, *(len(lines[i]) for i in rows)])
-        return np.array([mean(found[start:end]) for start, end in pairwise(ends)]).reshape(len(rows), len(DOMAINS))
+    def predict(model: Model, rows: list[int]) -> NDArray[np.float64]:
+        return model.probabilities(found, DOMAINS)[rows]
 
     return [None if np.isnan(row).any() else row.tolist() for row in fitted.scores(cluster_ids, predict)]
 
@@ -135,18 +142,39 @@ def _score(store: Store, config: Config, inputs: Mapping[str, Manifest], group: 
             texts = piece["text"].to_pylist()
             rows += score(fitted, texts, cluster_ids[len(rows) : len(rows) + len(texts)], config)
         output.counts["scored"] += len(rows)
+        if (label := config.labels.get(group.source)) is not None:
+            judged = zip(cluster_ids, rows, strict=True)
+            output.note = histogram(label, [row for name, row in judged if row is not None and fitted.trained(name)])
     columns = {f"p_{domain}": [None if row is None else row[i] for row in rows] for i, domain in enumerate(DOMAINS)}
     table = pa.table({"id": ids.filter(smallest), **columns}, schema=DOMAIN_SCORES)
     write_scored(store, output, group.source, group.part, table, group.wanted)
 
 
-def _validate(store: Store, inputs: Mapping[str, Manifest], config: Config, trained: Trained, output: Output) -> None:
+def _propose(histograms: Sequence[Histogram], output: Output) -> None:
+    output.note = propose(histograms)
+    with output.create(FILE) as file:
+        file.write(json.dumps(output.note, indent=1, sort_keys=True).encode())
+
+
+def _validate(
+    store: Store, inputs: Mapping[str, Manifest], config: Config, group: tuple[Trained, Mapping[str, Any]], output: Output
+) -> None:
+    trained, proposed = group
+    thresholds = {domain: proposed[domain]["threshold"] if domain in proposed else math.inf for domain in CLAIMED}
     fitted, chosen = open_fitted(store, output.attempt.root, trained, load), dict[str, Counter[str]]()
     for source, _, texts, cluster_ids in validation_texts(store, inputs, domain_classifier(config)):
-        found = [row for row in score(fitted, texts, cluster_ids, config) if row is not None]
-        chosen.setdefault(source, Counter()).update(DOMAINS[row.index(max(row))] for row in found)
+        for row in score(fitted, texts, cluster_ids, config):
+            chosen.setdefault(source, Counter())[choice(row, thresholds)] += 1
     with output.create("validation.json") as file:
         file.write(json.dumps(validation_report(chosen, config.validation_sources), indent=1, sort_keys=True).encode())
+
+
+def choice(row: Sequence[float] | None, thresholds: Mapping[str, float]) -> str:
+    """The domain of a document whose language nobody asks: code or mathematics where claimed, else the likelier of the rest."""
+    if row is None:
+        return "general"
+    known = dict(zip(DOMAINS, row, strict=True))
+    return claimed(known, thresholds) or max((domain for domain in DOMAINS if domain not in CLAIMED), key=lambda domain: known[domain])
 
 
 def validation_report(chosen: Mapping[str, Mapping[str, int]], labels: Mapping[str, str]) -> dict[str, Any]:

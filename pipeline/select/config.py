@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from pipeline.domains.config import Domain
+from pipeline.domains.thresholds import MIN_PROPOSED
 from pipeline.language_tags import LanguageTag
 from pipeline.quality.thresholds import Thresholds
 from storage.strict import LATER, Strict
@@ -85,11 +87,21 @@ class Config(Strict):
     )
     primary_language: LanguageTag = Field("en", description="BCP 47 tag; what it does not cover is multilingual (RULE 17)")
     min_foreign_language_probability: float = Field(0.65, ge=0, le=1, description="above it a document in another language is multilingual")
-    min_code_probability: float = Field(0.5, ge=0, le=1, description="the classifier's choice `code` counts from here")
+    min_code_probability: float | None = Field(
+        None, ge=0, le=1, description="from here a document is code; None = as the stage domains proposes"
+    )
+    min_math_probability: float | None = Field(
+        None, ge=0, le=1, description="from here a document is mathematics; None = as the stage domains proposes"
+    )
     lines: Annotated[LineRemoval, LATER] = Field(default_factory=LineRemoval)
     pii: PiiReplacements = Field(default_factory=PiiReplacements)
     min_held_out_size_bytes: dict[Domain, int] = Field({}, description="kept held-out bytes that a domain must have (RULE 13)")
     samples_per_reason: int = Field(3, ge=0, description="documents per source and reason named in samples.json, by keyed hash")
+
+    def domain_thresholds(self, proposed: Mapping[str, float]) -> dict[str, float]:
+        """The probability from which a document is code, or mathematics: given here, else proposed, else what MIN_PROPOSED says."""
+        given = {"math": self.min_math_probability, "code": self.min_code_probability}
+        return {domain: proposed.get(domain, MIN_PROPOSED) if value is None else value for domain, value in given.items()}
 
     @field_validator("components")
     @classmethod

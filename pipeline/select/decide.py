@@ -5,31 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.documents import DOMAINS
+from pipeline.domains.thresholds import claimed
 from pipeline.language_tags import UNKNOWN, covers
 from pipeline.select.config import Component, Config, SourceFacts
 
-GENERAL, CODE, MULTILINGUAL = "general", "code", "multilingual"
+GENERAL, MULTILINGUAL = "general", "multilingual"
 
 
 def domain_of(
-    facts: SourceFacts, language: str, language_probability: float, probabilities: Mapping[str, float | None], config: Config
+    facts: SourceFacts,
+    language: str,
+    language_probability: float,
+    probabilities: Mapping[str, float | None],
+    config: Config,
+    proposed: Mapping[str, float] | None = None,
 ) -> str:
-    """Declared by the source; else code, by the classifier; else multilingual, by the language; else the classifier's choice.
+    """Declared by the source; else code or math, where its probability reaches its threshold; else multilingual, by the language; else the
+    likelier of the rest, which is never multilingual for the primary language.
 
-    `probabilities` by domain; null where the document trained the classifier or is empty, which counts as no choice: general.
+    `probabilities` by domain; null for a document without a known word, which has no vote: general. `proposed`: thresholds of code and
+    math, where the recipe gives none.
     """
     if facts.domain is not None:
         return facts.domain
     known = {domain: value for domain in DOMAINS if (value := probabilities[domain]) is not None}
-    choice = max(known, key=lambda domain: known[domain]) if known else GENERAL
-    if choice == CODE and known[CODE] >= config.min_code_probability:
-        return CODE
-    foreign = language != UNKNOWN and not covers(config.primary_language, language)
-    if foreign and language_probability > config.min_foreign_language_probability:
+    if found := claimed(known, config.domain_thresholds(proposed or {})):
+        return found
+    is_primary = covers(config.primary_language, language)
+    if not is_primary and language != UNKNOWN and language_probability > config.min_foreign_language_probability:
         return MULTILINGUAL
-    if choice == CODE:
-        return max((domain for domain in known if domain != CODE), key=lambda domain: known[domain])
-    return choice
+    if is_primary:
+        return GENERAL
+    return MULTILINGUAL if known.get(MULTILINGUAL, 0.0) > known.get(GENERAL, 0.0) else GENERAL
 
 
 def text_class_of(facts: SourceFacts, domain: str) -> str:

@@ -138,10 +138,10 @@ def assert_closed(tally: Tally) -> None:
             assert row["in"][unit] == parts, f"{source}: {row['in'][unit]} {unit} in, {parts} kept and dropped"
 
 
-def funnel_of(total: Tally, eval_overlap: Mapping[str, Any]) -> dict[str, Any]:
-    """funnel.json: sources, total, domains by split, components with the share of bytes they make possible, near duplicates that went by
-    their similarity with the one that stays, lines that went, addresses that were replaced, overlap with evaluation tasks (see
-    `overlap_of`), warnings."""
+def funnel_of(total: Tally, eval_overlap: Mapping[str, Any], domain_thresholds: Mapping[str, Any]) -> dict[str, Any]:
+    """funnel.json: sources, total, domains by split, from which probability a document is code or mathematics (used, proposed), components
+    with the share of bytes they make possible, near duplicates that went by their similarity with the one that stays, lines that went,
+    addresses that were replaced, overlap with evaluation tasks (see `overlap_of`), warnings."""
     assert_closed(total)
     everything: dict[str, Any] = {"in": _cell(), "kept": _cell(), "dropped": {}}
     for row in total["sources"].values():
@@ -161,6 +161,7 @@ def funnel_of(total: Tally, eval_overlap: Mapping[str, Any]) -> dict[str, Any]:
         "sources": {name: total["sources"][name] for name in sorted(total["sources"])},
         "total": everything,
         "domains": {name: total["domains"][name] for name in sorted(total["domains"])},
+        "domain_thresholds": domain_thresholds,
         "components": components,
         "near": dict(sorted(total["near"].items())),
         "addresses": dict(sorted(total["addresses"].items())),
@@ -201,6 +202,7 @@ def render_funnel(funnel: Mapping[str, Any], tokens_per_byte: float | None) -> l
         _mixture_table(funnel, rate),
         Text(f"Tokens are estimated at {rate:.3f} tokens per byte, {origin}."),
         _domains_table(funnel),
+        Text(thresholds_line(funnel)),
     ]
     if funnel["eval_overlap"]["tasks"]:
         rendered.append(_overlap_table(funnel["eval_overlap"]))
@@ -259,6 +261,17 @@ def _domains_table(funnel: Mapping[str, Any]) -> Table:
         cells: Sequence[Mapping[str, int]] = [splits.get(split, _cell()) for split in ("train", "held_out")]
         table.add_row(name, *(f"{cell[unit]:,}" for cell in cells for unit in ("documents", "size_bytes")))
     return table
+
+
+def thresholds_line(funnel: Mapping[str, Any]) -> str:
+    """From which probability a document is code or mathematics, and what was proposed where the recipe says otherwise."""
+
+    def said(domain: str, row: Mapping[str, float | None]) -> str:
+        proposed = "" if row["proposed"] in (None, row["used"]) else f" ({row['proposed']} proposed)"
+        return f"{domain} from a probability of {row['used']}{proposed}"
+
+    rows = funnel.get("domain_thresholds", {})  # an older funnel has none
+    return f"Where a source declares no domain, a document is {', '.join(said(*row) for row in sorted(rows.items()))}." if rows else ""
 
 
 def _overlap_table(overlap: Mapping[str, Any]) -> Table:

@@ -15,12 +15,13 @@ from pipeline.select.decide import GENERAL, MULTILINGUAL
 def possible_domains(declared: str | None, language: str | None, labels: Collection[str], primary_language: str) -> set[str]:
     """The domains that `decide.domain_of` can give to a source's documents.
 
-    `declared` and `language` are what the source declares; `labels` are the domains that the classifier knows. A document without a score
-    is general, and one whose language is not declared may be in any.
+    `declared` and `language` are what the source declares; `labels` are the domains that the classifier knows. A document without a vote is
+    general, one of the primary language is never multilingual, and one whose language is not declared may be in any.
     """
     if declared is not None:
         return {declared}
-    return {GENERAL, *labels} | (set() if language is not None and covers(primary_language, language) else {MULTILINGUAL})
+    found = {GENERAL, *labels, MULTILINGUAL}
+    return found - {MULTILINGUAL} if language is not None and covers(primary_language, language) else found
 
 
 def possible_components(config: Config, languages: Mapping[str, str | None], labels: Collection[str]) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,6 +14,7 @@ import pyarrow as pa
 from pipeline.dedup.exact import split_hash, text_key
 from pipeline.dedup.near_sets import EDGES, SETS
 from pipeline.documents import CLUSTERS, DOCUMENTS, DOMAIN_SCORES, DOMAINS, LINE_SPANS, document_id, part_name, partition_of
+from pipeline.domains.thresholds import FILE as THRESHOLDS_FILE
 from pipeline.quality.config import Config as QualityConfig
 from pipeline.quality.score import Scorer, signals_schema
 from storage.artifact import Attempt, FileEntry, Manifest
@@ -128,22 +130,29 @@ def write_quality(store: Store, docs: Sequence[Doc], partitions: int, config: Qu
     )
 
 
-def write_domains(store: Store, docs: Sequence[Doc], partitions: int) -> Manifest:
-    """A domains artifact with the probabilities that the documents name."""
+def write_domains(store: Store, docs: Sequence[Doc], partitions: int, thresholds: Mapping[str, float] | None = None) -> Manifest:
+    """A domains artifact with the probabilities that the documents name, and proposed thresholds."""
 
     def row(doc: Doc) -> dict[str, Any]:
         return {"id": doc.id} | {f"p_{domain}": None if doc.domains is None else doc.domains.get(domain, 0.0) for domain in DOMAINS}
 
-    return _write(store, "domains", docs, partitions, DOMAIN_SCORES, row, beside=True)
+    files = {} if thresholds is None else {THRESHOLDS_FILE: {domain: {"threshold": value} for domain, value in thresholds.items()}}
+    return _write(store, "domains", docs, partitions, DOMAIN_SCORES, row, beside=True, files=files)
 
 
-def write_inputs(store: Store, docs: Sequence[Doc], partitions: int = 4, held_out_fraction: float = 0.0) -> dict[str, Manifest]:
+def write_inputs(
+    store: Store,
+    docs: Sequence[Doc],
+    partitions: int = 4,
+    held_out_fraction: float = 0.0,
+    thresholds: Mapping[str, float] | None = None,
+) -> dict[str, Manifest]:
     """All inputs of select."""
     return {
         **write_documents(store, docs, partitions),
         "clusters": write_clusters(store, docs, partitions, held_out_fraction),
         "quality": write_quality(store, docs, partitions),
-        "domains": write_domains(store, docs, partitions),
+        "domains": write_domains(store, docs, partitions, thresholds),
     }
 
 
@@ -165,9 +174,13 @@ def _write(
     *,
     beside: bool,
     payload: dict[str, Any] | None = None,
+    files: Mapping[str, Any] | None = None,
 ) -> Manifest:
     attempt, entries = Attempt(store, stage, _name(stage, docs, partitions)), list[FileEntry]()
     _parts(attempt, docs, partitions, schema, row, entries, "" if beside else None)
+    for name, value in (files or {}).items():
+        with attempt.create(name, entries) as file:
+            file.write(json.dumps(value).encode())
     return attempt.publish(payload or {}, entries, counts={}, info={})
 
 

@@ -19,7 +19,7 @@ from pipeline.documents import SELECTION, Edit, apply_edits, survivors
 from pipeline.quality.config import Config as QualityConfig
 from pipeline.quality.thresholds import Thresholds
 from pipeline.select.config import Component, Config, LineRemoval, PiiReplacements, SourceFacts, Survivors, ThresholdsByClass
-from pipeline.select.decide import component_of, domain_of, text_class_of
+from pipeline.select.decide import component_of
 from pipeline.select.edits import edited_size_bytes, merge_edits, removed_lines
 from pipeline.select.funnel import fraction_that_would_do, render_funnel
 from pipeline.select.survivors import Member, drop_copies
@@ -61,49 +61,7 @@ def reasons(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {key: row["reason"] for key, row in rows.items() if not row["keep"]}
 
 
-# --- domain, class, component -------------------------------------------------------------------------------------------------------------
-
-NOBODY: dict[str, float | None] = {"general": 0.1, "math": 0.2, "code": 0.3, "multilingual": 0.4}
-
-
-@pytest.mark.parametrize(
-    ("facts", "language", "probability", "scores", "expected"),
-    [
-        (BOOKS, "de", 1.0, {"code": 1.0}, "math"),  # declared
-        (WEB, "de", 1.0, {"code": 0.5, "general": 0.4}, "code"),  # code before the language
-        (WEB, "de", 1.0, {"code": 0.49, "general": 0.4}, "multilingual"),  # not sure enough of code
-        (WEB, "en", 1.0, {"code": 0.49, "general": 0.4}, "general"),  # the best of the others
-        (WEB, "de", 0.65, {"general": 0.9}, "general"),  # the language is not sure: above the threshold, not at it
-        (WEB, "de", 0.66, {"math": 0.9}, "multilingual"),
-        (WEB, "en", 1.0, {"math": 0.9}, "math"),
-        (WEB, "en", 0.9, {"multilingual": 0.9}, "multilingual"),
-        (WEB, "en", 1.0, None, "general"),  # no vote
-        (WEB, "de", 1.0, None, "multilingual"),
-        (WEB, "und", 1.0, {"general": 0.9}, "general"),  # no language is no other language
-        (WEB, "en-GB", 1.0, {"general": 0.9}, "general"),  # the primary one covers it
-    ],
-)
-def test_the_domain_follows_the_precedence(
-    facts: SourceFacts, language: str, probability: float, scores: Mapping[str, float] | None, expected: str
-) -> None:
-    """RULE 17: declared, code, multilingual by language, the classifier's choice."""
-    probabilities = {domain: None if scores is None else scores.get(domain, 0.0) for domain in NOBODY}
-    assert domain_of(facts, language, probability, probabilities, config()) == expected
-
-
-@pytest.mark.parametrize(
-    ("facts", "domain", "expected"),
-    [
-        (WEB, "general", "web"),
-        (WEB, "code", "code"),
-        (WEB, "math", "math"),
-        (WEB, "multilingual", "multilingual"),
-        (BOOKS, "general", "general"),
-    ],
-)
-def test_web_thresholds_hold_for_general_web_pages_alone(facts: SourceFacts, domain: str, expected: str) -> None:
-    """RULE 17, text class."""
-    assert text_class_of(facts, domain) == expected
+# --- component -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_first_component_that_matches_takes_the_document() -> None:
@@ -286,7 +244,7 @@ def test_the_bytes_are_those_of_this_version(tmp_path: Path) -> None:
         Doc("c", "another text", near="n", domains={"math": 0.9}, source="books"),
     ]
     manifest = decide(tmp_path, docs, config(thresholds=by_class(code=Thresholds(min_gopher_word_count=2))), held_out=0.1)[2][2]
-    assert (selection.VERSION, manifest.digest) == (3, "1499fb9e9e02fe353635a5e87f1a04d41a49c2a43111734fec2e94b439c02885")
+    assert (selection.VERSION, manifest.digest) == (4, "b9d5aa2e8a4d4c6ebfa2fd288d2f4fc8f66aa1ce97d93746e7fe63fd6ad58d93")
 
 
 def test_a_document_dropped_for_quality_is_no_survivor(tmp_path: Path) -> None:
