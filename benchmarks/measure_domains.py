@@ -1,6 +1,6 @@
 """Accuracy of the domain classifier on sources that it never saw, by the whole rule, beside fastText on words alone.
 
-    python -m benchmarks.measure_domains --corpus ../shared/corpus [--show 60]
+    python -m benchmarks.measure_domains --corpus ../shared/corpus [--show 60] [--judged FOLDER]
 
 Trains on some of the corpus's sources per domain, as a recipe would, and judges whole others (a domain of one file is split by the first
 part of a row's id: a package): pieces of several lengths of their documents, and the pages of `web-crawl` whose labels name one domain,
@@ -8,7 +8,8 @@ through the pipeline's own extraction. The whole rule is that of select: thresho
 them from its two halves, then the language. The baseline is a fastText classifier on words alone whose likeliest domain counts.
 
 English pages without a label of a domain are ordinary pages of any kind, so nearly all should stay in the web class; some are rightly code
-(manuals, questions about programs). `--show N` prints those that leave, the surest first.
+(manuals, questions about programs). `--show N` prints some of those that leave. `--judged FOLDER` names labelled texts that are judged in
+the place of the sources kept out (`domain/*.jsonl.gz`: text, domain); these train then, too.
 """
 
 from __future__ import annotations
@@ -105,6 +106,11 @@ def english_pages(corpus: Path) -> list[Page]:
     }
     found = [(key_of(text), Page(str(url), text)) for text, url in pages.items() if is_english(text)]
     return [page for _, page in sorted(found, key=lambda item: item[0])]
+
+
+def labelled_texts(folder: Path) -> Texts:
+    """The rows (text, domain) of the files of a folder, each file a source."""
+    return [(row["domain"], stem(path), row["text"]) for path in files(folder, "domain/*.jsonl.gz") for row in rows(path)]
 
 
 def is_english(text: str) -> bool:
@@ -255,9 +261,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--corpus", type=Path, required=True, help="the folder that holds general/, math/, …")
     parser.add_argument("--show", type=int, default=0, help="print so many of the English pages that leave the web class")
+    parser.add_argument("--judged", type=Path, help="a folder of labelled texts to judge in the place of sources kept out")
     options = parser.parse_args(arguments)
     training, kept = file_texts(options.corpus)
-    judged, pages = judged_pieces(kept) + web_texts(options.corpus), english_pages(options.corpus)
+    judged = judged_pieces(kept) if options.judged is None else labelled_texts(options.judged)
+    training = training if options.judged is None else training + kept
+    judged, pages = judged + web_texts(options.corpus), english_pages(options.corpus)
     started = time.process_time()
     fitted, proposed = classifier(training)
     print(json.dumps({"classifier": "words and form", "training_s": round(time.process_time() - started, 1), "thresholds": proposed}))
