@@ -61,6 +61,6 @@ def test_the_sample_does_not_know_how_the_input_was_cut(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fields", [{"extractor": "resiliparse"}, {"dropped_fraction": 0.0}])
 def test_nothing_is_kept_where_it_is_not_asked_for(tmp_path: Path, fields: dict[str, object]) -> None:
-    source = SourceConfig(**{"name": "s", "format": "warc", "path": "*", "language": "en", **fields})  # type: ignore[arg-type]
+    source = SourceConfig(**{"name": "s", "format": "warc", "path": "*", "language": "en", **fields})
     assert not source.keeps_dropped
     assert rows_of(*made_from(tmp_path, RECORDS[:5], 1, source)) == []
