@@ -1,5 +1,8 @@
 """Gopher's quality and repetition signals. Rae et al., arXiv 2112.11446, section A1.1 and Table A1; measured as in datatrove 0.10.
 
+`gopher_alpha_word_ratio` is of words, as the paper has it; datatrove divides by tokens, punctuation marks among them, so that it drops
+prose of short sentences and many quotation marks: its reading is `gopher_alpha_token_ratio`.
+
 Deviations: n-grams are compared by 64-bit hashes of their words, where datatrove joins strings; an empty text has all signals 0 (datatrove
 divides by zero).
 """
@@ -23,6 +26,7 @@ RATIOS = (
     "gopher_bullet_line_ratio",
     "gopher_ellipsis_line_ratio",
     "gopher_alpha_word_ratio",
+    "gopher_alpha_token_ratio",
     "gopher_duplicate_paragraph_ratio",
     "gopher_duplicate_paragraph_char_ratio",
     "gopher_duplicate_line_ratio",
@@ -49,7 +53,8 @@ def quality_signals(view: View) -> dict[str, float]:
         "gopher_ellipsis_ratio": ratio(text.count("...") + text.count("…"), n_words) if has_ellipsis else 0.0,
         "gopher_bullet_line_ratio": ratio(bullets, len(lines)),
         "gopher_ellipsis_line_ratio": ratio(sum(s.rstrip().endswith(("...", "…")) for s in lines), len(lines)) if has_ellipsis else 0.0,
-        "gopher_alpha_word_ratio": ratio(view.count(HAS_LETTER), n_words),
+        "gopher_alpha_word_ratio": ratio(view.count(HAS_LETTER), len(solid)),
+        "gopher_alpha_token_ratio": ratio(view.count(HAS_LETTER), n_words),
     }
 
 

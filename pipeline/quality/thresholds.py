@@ -33,7 +33,8 @@ class Thresholds(Strict):
     max_gopher_ellipsis_ratio: float | None = Field(None, description="ellipses per word; 0.1")
     max_gopher_bullet_line_ratio: float | None = Field(None, description="lines that start with a bullet; 0.9")
     max_gopher_ellipsis_line_ratio: float | None = Field(None, description="lines that end with an ellipsis; 0.3")
-    min_gopher_alpha_word_ratio: float | None = Field(None, description="words with a letter; 0.8")
+    min_gopher_alpha_word_ratio: float | None = Field(None, description="words with a letter, of those that are not symbols alone; 0.8")
+    min_gopher_alpha_token_ratio: float | None = Field(None, description="the same of all tokens, punctuation too, as datatrove; 0.8")
     min_gopher_stop_words: int | None = Field(None, description="different ones of the, be, to, of, and, that, have, with; 2")
     max_gopher_duplicate_paragraph_ratio: float | None = Field(None, description="paragraphs seen before in the document; 0.3")
     max_gopher_duplicate_paragraph_char_ratio: float | None = Field(None, description="their characters; 0.2")
@@ -131,7 +132,7 @@ PUBLISHED = Thresholds(
     max_gopher_ellipsis_ratio=0.1,
     max_gopher_bullet_line_ratio=0.9,
     max_gopher_ellipsis_line_ratio=0.3,
-    min_gopher_alpha_word_ratio=0.8,
+    min_gopher_alpha_token_ratio=0.8,
     min_gopher_stop_words=2,
     max_gopher_duplicate_paragraph_ratio=0.3,
     max_gopher_duplicate_paragraph_char_ratio=0.2,

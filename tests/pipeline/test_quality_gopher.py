@@ -40,7 +40,8 @@ QUALITY_CASES = [
     ("gopher_ellipsis_ratio", {"max_gopher_ellipsis_ratio": 0.1}, "… " + "x " * 9, "… " + "x " * 8),
     ("gopher_bullet_line_ratio", {"max_gopher_bullet_line_ratio": 0.5}, "- a\nb", "- a\n• b\nc"),
     ("gopher_ellipsis_line_ratio", {"max_gopher_ellipsis_line_ratio": 0.5}, "a…\nb", "a… \nb...\nc"),
-    ("gopher_alpha_word_ratio", {"min_gopher_alpha_word_ratio": 0.8}, "a b c d 1", "a b c 1 2"),
+    ("gopher_alpha_word_ratio", {"min_gopher_alpha_word_ratio": 0.8}, 'a, "b" (c) . d 1', "a, b, c 1 2"),
+    ("gopher_alpha_token_ratio", {"min_gopher_alpha_token_ratio": 0.8}, "a b c d 1", "a b c 1 2"),
     ("gopher_stop_words", {"min_gopher_stop_words": 2}, "the x and", "the x The the"),
 ]
 
