@@ -77,5 +77,5 @@ def web_records(corpus: Path) -> Iterator[Record]:
 
 def web_text(record: Record) -> str:
     """The text of a page; "" where it has none or the extractor fails."""
-    text = text_of(record, "resiliparse")
+    text = text_of(record, "blocks")
     return text if isinstance(text, str) else ""
