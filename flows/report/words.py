@@ -43,6 +43,9 @@ def stage_line(visit: Visit, run: Run) -> Iterator[Any]:
         took = f"  [dim]{seconds:.1f} s[/]" if isinstance(seconds, int | float) else ""
         said = trained_text(run, visit.manifest) if visit.stage in TRAINING else counts_text(visit.manifest)
         yield f"{MARKS['ran']} {escape(visit.key)}  {said}{took}"
+        if visit.stage == "quality" and "validation.json" in visit.manifest.names():
+            warning = classifier_warning(json.loads(read_verified(run.store, visit.manifest, "validation.json")))
+            yield from [f"[yellow]{escape(warning)}[/]"] if warning else []
         if visit.stage == "select":
             yield from selection_lines(run, visit.manifest)
         if visit.stage == "coverage":
@@ -70,6 +73,17 @@ def counts_text(manifest: Manifest) -> str:
     """The counts that say most, in words."""
     plain = [(name, value) for name, value in manifest.counts.items() if ":" not in name]
     return ", ".join(f"{value:,} {WORDS.get(name, name.replace('_', ' '))}" for name, value in plain[:MAX_COUNTS])
+
+
+def classifier_warning(validation: Mapping[str, Any]) -> str:
+    """What to think of a quality classifier that ranks no better than counting does; empty for one that does, and where it is not known."""
+    if not (beaten := validation.get("no_better_than")):
+        return ""
+    others = ", ".join(f"{name.replace('_', ' ')} {validation[f'{name}_auc']:.3f}" for name in beaten)
+    return (
+        f"the quality classifier ranks the sources kept out no better than counting does: AUC {validation['auc']:.3f}, {others}; "
+        "give it other examples, or set no min_quality_score"
+    )
 
 
 def selection_lines(run: Run, selection: Manifest) -> list[Any]:

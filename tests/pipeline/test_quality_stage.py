@@ -21,7 +21,7 @@ from pipeline.fasttext_training import FastTextConfig, TrainingError, load, prob
 from pipeline.quality.classifier import NO_VOTE, POSITIVE, auc, line_of, quality_classifier
 from pipeline.quality.config import EVAL_TASKS_FILE, Config, DatatroveFilter, EvalTasks, QualityClassifier, RawFiles, resolve_files
 from pipeline.quality.score import signals_schema
-from pipeline.quality.stage import VERSION, run
+from pipeline.quality.stage import VERSION, run, validation_report
 from pipeline.words import words
 from storage.artifact import Manifest, read_verified
 from storage.errors import ConfigError
@@ -214,7 +214,19 @@ def test_validation_is_on_whole_sources_kept_out_beside_the_stop_word_ratio(tmp_
     assert report["documents"] == 12
     assert report["accuracy"] == report["auc"] == 1.0
     assert report["stop_word_ratio_auc"] is not None
+    assert report["word_count_auc"] is not None
+    assert report["no_better_than"] == [name for name in ("stop_word_ratio", "word_count") if report[f"{name}_auc"] >= 1.0]
     assert set(report["sources"]) == {"kept_good", "kept_bad"}
+
+
+def test_the_report_names_what_the_classifier_does_not_beat() -> None:
+    """Stop words rank these better than the scores do, the number of words worse; ties count as not beaten."""
+    good = {"label": POSITIVE, "scores": [0.9, 0.4], "stop_word_ratios": [0.5, 0.4], "word_counts": [10, 20]}
+    bad = {"label": "negative", "scores": [0.6, 0.1], "stop_word_ratios": [0.3, 0.2], "word_counts": [30, 40]}
+    report = validation_report({"good": good, "bad": bad})
+    assert (report["auc"], report["stop_word_ratio_auc"], report["word_count_auc"]) == (0.75, 1.0, 0.0)
+    assert report["no_better_than"] == ["stop_word_ratio"]
+    assert validation_report({"good": good})["no_better_than"] == []
 
 
 def backwards(function: Callable[[Any], Any], groups: Sequence[Any]) -> Iterator[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.report.words import counts_text, coverage_table, scores_table
+from flows.report.words import classifier_warning, counts_text, coverage_table, scores_table
 from storage.artifact import Manifest
 from tests.flows.rendering import rendered
 
@@ -33,3 +33,11 @@ def test_scores_show_every_domain_beside_the_unigram_model_and_every_metric_of_a
     assert "bits per byte held-out all 3.250 4.000 0.812" in rows
     assert "acc caravan_cloze, 40 items 0.125" in rows
     assert "acc_stderr caravan_cloze, 40 items 0.050" in rows
+
+
+def test_a_classifier_that_counting_matches_is_warned_of_with_both_figures() -> None:
+    validation = {"auc": 0.7, "stop_word_ratio_auc": 0.8, "word_count_auc": 0.5, "no_better_than": ["stop_word_ratio"]}
+    said = classifier_warning(validation)
+    assert "AUC 0.700, stop word ratio 0.800;" in said
+    assert classifier_warning({**validation, "no_better_than": []}) == ""
+    assert classifier_warning({"auc": None}) == ""
