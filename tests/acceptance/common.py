@@ -21,7 +21,9 @@ from typing import Any
 
 import yaml
 
+from flows import data_to_checkpoint
 from flows.graph.runs import Run, open_run
+from flows.graph.walk import Stage
 from storage.store import Store
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -116,6 +118,12 @@ def _folder(name: str) -> Path:
     if not Path(name).is_dir():
         raise argparse.ArgumentTypeError(f"{name}: no such folder")
     return Path(name)
+
+
+def command_stage(artifact: str) -> str:
+    """The stage, as the command line names it, that makes the artifacts of this name (`held_out_tokens`: tokenize)."""
+    found = [value for value in vars(data_to_checkpoint).values() if isinstance(value, Stage)]
+    return {stage.artifact: stage.name for stage in (*found, *data_to_checkpoint.TRAINING.values())}[artifact]
 
 
 def different(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:

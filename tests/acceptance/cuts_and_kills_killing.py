@@ -22,13 +22,12 @@ from pathlib import Path
 from flows.graph.runs import Run
 from storage.artifact import artifact_root
 from storage.store import TEMPORARY_PREFIX, Store
-from tests.acceptance.common import PROJECT, Place, different
+from tests.acceptance.common import PROJECT, Place, command_stage, different
 from tests.acceptance.processes import MARK, processes_of
 
 GONE_TIMEOUT_S = 20.0
 POLL_S = 0.001
 POINTS_PER_STAGE = 3
-INGEST = ("extract", "documents", "origins")  # the artifacts of the command line's `ingest`
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Point:
     @property
     def command_stage(self) -> str:
         """The stage as `caravan run --to` takes it."""
-        return "ingest" if self.stage in INGEST else self.stage
+        return command_stage(self.stage)
 
 
 def root_of(run: Run, key: str) -> str:

@@ -25,7 +25,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from flows.processes import death_signal_setter
 from flows.running.perform import newest_step
 from flows.running.tasks import artifact_key
-from tests.acceptance.common import PROJECT, Finished, Place
+from tests.acceptance.common import PROJECT, Finished, Place, command_stage
 from tests.acceptance.processes import MARK, processes_of
 
 HOST = "127.0.0.1"
@@ -38,7 +38,6 @@ POLL_S = 0.3
 SAY_INTERVAL_S = 30.0
 WHOLE_PATH = "data-to-checkpoint/whole-path"
 STEPS_BEFORE_CANCEL = 2
-DATA_STAGE = {"extract": "ingest", "documents": "ingest", "origins": "ingest", "held_out_tokens": "tokenize"}
 # What a run in training consists of, by a part of each command line.
 PROCESSES = {
     "flow": "prefect.engine",
@@ -137,7 +136,7 @@ class Deployed:
 
     def unpublished(self, run: UUID, here: Place) -> list[str]:
         """Artifacts that a run of the whole path owes its server and that are not there: a table and a progress per stage, the summary."""
-        stages = {DATA_STAGE.get(key.partition("/")[0], key.partition("/")[0]) for key in here.state().artifacts}
+        stages = {command_stage(key.partition("/")[0]) for key in here.state().artifacts}
         owed = {
             "table": {artifact_key(stage) for stage in {*stages, "report"}},
             "progress": {f"{artifact_key(stage)}-progress" for stage in stages - {"snapshot"}},

@@ -23,7 +23,18 @@ from flows.graph.walk import STAGES, Asked
 from flows.running.driver import Plan, open_plan, survey
 from scripts.minio import Minio
 from storage.store import Store
-from tests.acceptance.common import DEMO_RECIPE, PROJECT, TEST_RECIPE, Checks, Place, arguments, different, first_line, place
+from tests.acceptance.common import (
+    DEMO_RECIPE,
+    PROJECT,
+    TEST_RECIPE,
+    Checks,
+    Place,
+    arguments,
+    command_stage,
+    different,
+    first_line,
+    place,
+)
 from tests.acceptance.cuts_and_kills import same_but_for_origins
 from tests.acceptance.cuts_and_kills_cutting import cut_corpus
 from tests.acceptance.cuts_and_kills_killing import kill_and_resume, n_before_manifest, points_of, root_of
@@ -242,3 +253,10 @@ def test_an_input_that_is_not_there_is_refused_by_name(
         asked(monkeypatch, *words)
     assert ended.value.code == 2
     assert f"argument {words[0]}: {words[1]}: no such" in capsys.readouterr().err
+
+
+def test_every_artifact_of_a_run_belongs_to_a_stage_of_the_command_line(finished: Plan) -> None:
+    """The acceptances run a stage by the name of its artifact: one that no stage makes would fail there after half an hour."""
+    assert {command_stage(key.partition("/")[0]) for key in finished.run.artifacts} <= set(STAGES)
+    assert command_stage("held_out_tokens") == "tokenize"
+    assert command_stage("dropped") == "ingest"
