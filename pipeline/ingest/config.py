@@ -74,8 +74,7 @@ class SourceConfig(Strict):
     format: Format = Field(description="what the raw files are; compression (gzip, zstd) is seen from their first bytes")
     path: str | tuple[str, ...] = Field(description="pattern or patterns of its files (`*`, `**`, `?`, `[…]`), relative to raw_root")
     extractor: Extractor = Field(
-        "blocks",
-        description="HTML to text: blocks is our own, learned and exact; resiliparse is faster and less exact, trafilatura slower",
+        "resiliparse", description="HTML to text: resiliparse is fast; blocks, our own, is learned, more exact, at a third of its speed"
     )
     dropped_fraction: float = Field(
         0.05,

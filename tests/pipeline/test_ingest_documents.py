@@ -277,7 +277,8 @@ def test_an_unreadable_file_is_quarantined_as_a_whole(raw: Store, store: Store) 
 def test_a_page_that_the_extractor_cannot_take_is_quarantined(raw: Store, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "MAX_ELEMENTS", 3)
     raw.write("a.warc", warc(http(page()), "1"))
-    _, made, places = ingest(raw, store, SourceConfig(name="s", format="warc", path="*.warc", max_bad_fraction=1.0))
+    source = SourceConfig(name="s", format="warc", path="*.warc", max_bad_fraction=1.0, extractor="blocks")
+    _, made, places = ingest(raw, store, source)
     (row,) = read_quarantine(store, places).to_pylist()
     assert (row["reason"], row["detail"], row["id"]) == (
         "extraction_failed",

@@ -41,7 +41,7 @@ def rows_of(store: Store, made: Manifest) -> list[dict[str, object]]:
 
 
 def test_every_page_is_kept_when_all_are_asked_for(tmp_path: Path) -> None:
-    source = SourceConfig(name="s", format="warc", path="*", language="en", dropped_fraction=1.0)
+    source = SourceConfig(name="s", format="warc", path="*", language="en", extractor="blocks", dropped_fraction=1.0)
     rows = rows_of(*made_from(tmp_path, RECORDS, 1, source))
     assert {row["id"] for row in rows} == {document_id("s", f"<urn:uuid:{n}>") for n in range(60)}
     assert all("About us" in str(row["text"]) and "caravan" not in str(row["text"]) for row in rows)
@@ -49,7 +49,7 @@ def test_every_page_is_kept_when_all_are_asked_for(tmp_path: Path) -> None:
 
 def test_the_sample_does_not_know_how_the_input_was_cut(tmp_path: Path) -> None:
     """One, three and seven files, shuffled: the same bytes, and about the share that was asked for."""
-    source = SourceConfig(name="s", format="warc", path="*", language="en", dropped_fraction=0.3)
+    source = SourceConfig(name="s", format="warc", path="*", language="en", extractor="blocks", dropped_fraction=0.3)
     digests, sizes = set(), set()
     for files in (1, 3, 7):
         store, made = made_from(tmp_path / str(files), random.Random(files).sample(RECORDS, len(RECORDS)), files, source)
@@ -61,6 +61,6 @@ def test_the_sample_does_not_know_how_the_input_was_cut(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fields", [{"extractor": "resiliparse"}, {"dropped_fraction": 0.0}])
 def test_nothing_is_kept_where_it_is_not_asked_for(tmp_path: Path, fields: dict[str, object]) -> None:
-    source = SourceConfig(**{"name": "s", "format": "warc", "path": "*", "language": "en", **fields})
+    source = SourceConfig(**{"name": "s", "format": "warc", "path": "*", "language": "en", "extractor": "blocks", **fields})
     assert not source.keeps_dropped
     assert rows_of(*made_from(tmp_path, RECORDS[:5], 1, source)) == []
