@@ -29,11 +29,10 @@ from flows.running.driver import set_up_prefect
 from scripts.minio import running_minio
 from tests.acceptance.common import TEST_RECIPE, Checks, Place, arguments, different, place, work_folder
 from tests.acceptance.cuts_and_kills_cutting import cut_corpus
-from tests.acceptance.cuts_and_kills_killing import Outcome, Point, forget, kill_and_resume, points_of
+from tests.acceptance.cuts_and_kills_killing import TRIES, Outcome, Point, forget, kill_and_resume, points_of
 from tests.acceptance.processes import MARK, processes_of
 
 AT_A_TIME = 2
-TRIES = 5  # of a kill that comes too late
 AS_CUT = ("snapshot", "extract", "origins")  # what says where a record was
 AS_THEY_ARE = "the raw files as they are"
 ON_S3 = ("dedup", "pretrain")
