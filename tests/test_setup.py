@@ -37,8 +37,11 @@ def test_missing_requirement_names_the_package() -> None:
 
 
 def test_key_follows_lock_and_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stamp's key changes with requirements.txt, pyproject.toml and the Python version, and with nothing else."""
+    """The stamp's key changes with requirements.txt, pyproject.toml, the C sources and the Python version, and with nothing else."""
     monkeypatch.setattr(setup, "PROJECT", tmp_path)
+    source = tmp_path / "words.c"
+    source.write_text("c")
+    monkeypatch.setattr(setup, "C_SOURCES", [source])
     (tmp_path / "requirements.txt").write_text("a")
     (tmp_path / "pyproject.toml").write_text("b")
     first = setup.setup_key("3.11.7")
@@ -47,7 +50,17 @@ def test_key_follows_lock_and_python(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "requirements.txt").write_text("a2")
     second = setup.setup_key("3.11.7")
     (tmp_path / "pyproject.toml").write_text("b2")
-    assert len({first, second, setup.setup_key("3.11.7")}) == 3
+    third = setup.setup_key("3.11.7")
+    source.write_text("c2")
+    assert len({first, second, third, setup.setup_key("3.11.7")}) == 4
+
+
+def test_an_extension_that_is_gone_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set-up does nothing only where each C source has its module beside it."""
+    assert setup.extensions_are_built()
+    monkeypatch.setattr(setup, "C_SOURCES", [tmp_path / "words.c", tmp_path / "block_network.c"])
+    (tmp_path / "words.cpython-311-x86_64-linux-gnu.so").touch()
+    assert not setup.extensions_are_built()
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,19 @@ nesting costs more than its length.
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
-from dataclasses import dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from turbohtml.saxparse import SaxHandler, sax_parse
 
 from pipeline.ingest.main_text.formulas import Formula, MathML, is_math_image, with_delimiters
 
 MAX_ELEMENTS = 1_000_000
+Ints = NDArray[np.int64]
 
 INLINE = frozenset(
     {
@@ -58,33 +61,32 @@ class Place(NamedTuple):
     pre: int = -1
 
 
-@dataclass
+@dataclass(frozen=True)
 class Page:
     """Blocks in document order, and the block-level elements they stand in, in the order of their start tags.
 
-    Of each block: `text`, `element` (index), `link_chars` (characters inside links and buttons), `inline_names` (class, id … of the
-    inline elements inside), `is_pre`, `has_formula`, `is_hidden`, `places`. Of each element: `tags`, `names`, `parents` (index; -1 for
-    the root), `first_block` and `end_block` (a half-open range), `depths`, `controls` (form controls directly or inside inline elements),
-    `ended_before` (how many elements had ended before it began, in the order of `end_order`).
+    Of each block: `texts`, `places`, `inline_names` (class, id … of the inline elements inside), `elements` (index), `link_chars`
+    (characters inside links and buttons), `is_pre`, `has_formula`. Of each element: `tags`, `names`, `parents` (index; -1 for the root),
+    `first_block` and `end_block` (a half-open range), `depths`, `ended_before` (how many elements had ended before it began, in the order
+    of `end_order`), `controls` (form controls directly or inside inline elements).
     """
 
-    texts: list[str] = field(default_factory=list)
-    elements: list[int] = field(default_factory=list)
-    link_chars: list[int] = field(default_factory=list)
-    inline_names: list[str] = field(default_factory=list)
-    is_pre: list[bool] = field(default_factory=list)
-    has_formula: list[bool] = field(default_factory=list)
-    is_hidden: list[bool] = field(default_factory=list)
-    places: list[Place] = field(default_factory=list)
-    tags: list[str] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    first_block: list[int] = field(default_factory=list)
-    end_block: list[int] = field(default_factory=list)
-    depths: list[int] = field(default_factory=list)
-    controls: list[int] = field(default_factory=list)
-    ended_before: list[int] = field(default_factory=list)
-    end_order: list[int] = field(default_factory=list)
+    texts: list[str]
+    places: list[Place]
+    inline_names: list[str]
+    elements: Ints
+    link_chars: Ints
+    is_pre: Ints
+    has_formula: Ints
+    tags: list[str]
+    names: list[str]
+    parents: Ints
+    first_block: Ints
+    end_block: Ints
+    depths: Ints
+    ended_before: Ints
+    controls: Ints
+    end_order: Ints
 
 
 class PageTooLargeError(ValueError):
@@ -95,36 +97,42 @@ def read_page(html: str) -> Page:
     """The blocks of a page. Raises PageTooLargeError."""
     reader = _Reader()
     sax_parse(html, reader)
-    page = reader.page
-    if reader.rows:
-        columns = map(list, zip(*reader.rows, strict=True))
-        page.tags, page.names, page.parents, page.first_block, page.depths, page.ended_before = columns
-        page.controls = [reader.controls[element] for element in range(len(page.tags))] if reader.controls else [0] * len(page.tags)
-    if any(page.is_hidden):
-        _leave_out_hidden(page)
-    return page
+    texts, places, inline_names = reader.texts, reader.places, reader.inline_names
+    elements, link_chars, is_pre, has_formula, is_hidden = _columns(reader.block_rows, 5)
+    parents, first_block, depths, ended_before = _columns(reader.element_rows, 4)
+    end_block, controls = np.frombuffer(reader.end_block, np.int64), np.zeros(len(parents), np.int64)
+    controls[list(reader.controls.keys())] = list(reader.controls.values())
+    if is_hidden.any() and 2 * sum(len(texts[block]) for block in np.flatnonzero(is_hidden).tolist()) <= sum(map(len, texts)):
+        # Left out, unless they hold more than what is shown: then a script would show them.
+        shown = np.flatnonzero(is_hidden == 0)
+        before = np.concatenate([[0], np.cumsum(is_hidden == 0)])
+        texts, inline_names = ([column[block] for block in shown.tolist()] for column in (texts, inline_names))
+        places = [places[block] for block in shown.tolist()]
+        elements, link_chars, is_pre, has_formula = (column[shown] for column in (elements, link_chars, is_pre, has_formula))
+        first_block, end_block = before[first_block], before[end_block]
+    return Page(
+        texts, places, inline_names, elements, link_chars, is_pre, has_formula, reader.tags, reader.element_names, parents, first_block,
+        end_block, depths, ended_before, controls, np.frombuffer(reader.end_order, np.int64),
+    )  # fmt: skip
 
 
-def _leave_out_hidden(page: Page) -> None:
-    """Take out the blocks that are hidden, unless they hold more than what is shown: then a script would show them."""
-    hidden = page.is_hidden
-    hidden_chars = sum(len(text) for text, is_hidden in zip(page.texts, hidden, strict=True) if is_hidden)
-    if 2 * hidden_chars > sum(map(len, page.texts)):
-        return
-    places = [0, *accumulate(not is_hidden for is_hidden in hidden)]
-    for name in ("texts", "elements", "link_chars", "inline_names", "is_pre", "has_formula", "places"):
-        setattr(page, name, [value for value, is_hidden in zip(getattr(page, name), hidden, strict=True) if not is_hidden])
-    page.first_block = [places[block] for block in page.first_block]
-    page.end_block = [places[block] for block in page.end_block]
-    page.is_hidden = [False] * len(page.texts)
+def _columns(rows: array[int], width: int) -> list[Ints]:
+    return list(np.ascontiguousarray(np.frombuffer(rows, np.int64).reshape(-1, width).T))
 
 
 class _Reader(SaxHandler):
     """Collects blocks from the parser's events."""
 
     def __init__(self) -> None:
-        self.page = Page()
-        self.rows: list[tuple[str, str, int, int, int, int]] = []  # of elements: columns of the page
+        self.texts: list[str] = []
+        self.places: list[Place] = []
+        self.inline_names: list[str] = []
+        self.block_rows = array("q")  # of each block: its element, characters in links, whether it is `pre`, has a formula, is hidden
+        self.tags: list[str] = []
+        self.element_names: list[str] = []
+        self.element_rows = array("q")  # of each element: its parent, first block, depth, how many elements had ended
+        self.end_block = array("q")
+        self.end_order = array("q")
         self.controls = Counter[int]()
         self.open: list[int] = [-1]  # block-level elements that are open
         self.pieces: list[str] = []  # text of the line that grows
@@ -206,10 +214,12 @@ class _Reader(SaxHandler):
         if self.pieces or self.lines:
             self._flush()
         self.breaks = 0
-        page, open_elements = self.page, self.open
-        element = len(page.end_block)
-        self.rows.append((tag, names, open_elements[-1], len(page.texts), len(open_elements) - 1, len(page.end_order)))
-        page.end_block.append(0)
+        open_elements = self.open
+        element = len(self.end_block)
+        self.tags.append(tag)
+        self.element_names.append(names)
+        self.element_rows.extend((open_elements[-1], len(self.texts), len(open_elements) - 1, len(self.end_order)))
+        self.end_block.append(0)
         open_elements.append(element)
         if is_hidden:
             self.hidden.append(element)
@@ -222,10 +232,9 @@ class _Reader(SaxHandler):
         if self.pieces or self.lines:
             self._flush()
         self.breaks = 0
-        page = self.page
         element = self.open.pop()
-        page.end_block[element] = len(page.texts)
-        page.end_order.append(element)
+        self.end_block[element] = len(self.texts)
+        self.end_order.append(element)
         if self.hidden and self.hidden[-1] == element:
             self.hidden.pop()
         if tag in PLACED:
@@ -356,15 +365,10 @@ class _Reader(SaxHandler):
             text = "\n".join(self.lines)
             self.lines = []
         if text:
-            page = self.page
-            page.texts.append(text)
-            page.elements.append(self.open[-1])
-            page.link_chars.append(self.link_chars)
-            page.inline_names.append(" ".join(self.names) if self.names else "")
-            page.is_pre.append(self.pre > 0)
-            page.has_formula.append(self.any_formula)
-            page.is_hidden.append(bool(self.hidden))
-            page.places.append(self.place)
+            self.texts.append(text)
+            self.places.append(self.place)
+            self.inline_names.append(" ".join(self.names) if self.names else "")
+            self.block_rows.extend((self.open[-1], self.link_chars, self.pre > 0, self.any_formula, bool(self.hidden)))
         if self.names:
             self.names = []
         self.link_chars, self.breaks, self.formula, self.any_formula = 0, 0, None, False

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.ingest.main_text.blocks import Page, read_page
+from pipeline.ingest.main_text.blocks import Ints, Page, read_page
 from pipeline.ingest.main_text.network import LOGIT, kept, network, scores
 from pipeline.ingest.main_text.render import render
-from pipeline.ingest.main_text.signals import Ints, Signals, signals_of
+from pipeline.ingest.main_text.signals import Signals, signals_of
 
 PROSE_WORDS, MAX_LINK_SHARE, FAVOUR = 12, 0.2, 2.5
 
@@ -52,7 +52,7 @@ def _favouring_parts(page: Page, signals: Signals, found: Ints) -> Ints:
     favoured = found.copy()
     for element, blocks in parts.items():
         is_between = page.first_block[element] > prose[0] and page.end_block[element] <= prose[-1]
-        links, chars = sum(page.link_chars[block] for block in blocks), sum(len(page.texts[block]) for block in blocks)
+        links, chars = page.link_chars[blocks].sum(), sum(len(page.texts[block]) for block in blocks)
         is_layout = page.tags[element] == "table" and signals.n_words[blocks].mean() >= PROSE_WORDS
         if is_between and not is_layout and links <= MAX_LINK_SHARE * chars:
             favoured[blocks] += int(FAVOUR * LOGIT)
