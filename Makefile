@@ -60,14 +60,17 @@ $(ACCEPTANCES:%=accept-%): accept-%: setup
 	@$(RUN) -m tests.acceptance.$(subst -,_,$*) $(INPUT)
 
 bench: setup  ## each figure beside its peer's on the same input, and a worker's memory; CORPUS= SEED= give it another input
+	@sh scripts/setup.sh peers
 	@$(RUN) -m benchmarks $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(SEED),--seed "$(SEED)")
 
 minio: setup  ## a MinIO server on this machine, in the foreground; prints the variables to set
 	@$(RUN) -m scripts.minio
 
-lock: setup-venv  ## write requirements.txt anew from requirements.in and requirements-dev.in
+lock: setup-venv  ## write the locks anew: requirements.txt, and those of the benchmarks' peers
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
 		--generate-hashes --no-annotate --output-file requirements.txt requirements.in requirements-dev.in
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
+		--generate-hashes --no-annotate --output-file benchmarks/peers/datatrove.txt benchmarks/peers/datatrove.in
 
 clean:  ## remove .venv and caches (what runs wrote, .caravan, stays; so does the per-user cache)
 	rm -rf .venv build *.egg-info pipeline/native/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

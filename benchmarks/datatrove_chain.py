@@ -1,19 +1,18 @@
-"""datatrove's chain from WARC to kept documents, as its `examples/fineweb.py` has it, in a process of its own: prints one JSON line.
+"""datatrove's chain from WARC to kept documents, as its `examples/fineweb.py` has it, in datatrove's own environment: prints one JSON line.
 
-    python -m benchmarks.datatrove_chain FOLDER trafilatura|resiliparse
+    PEER_PYTHON -m benchmarks.datatrove_chain FOLDER trafilatura|resiliparse LID_MODEL
 
-FOLDER/raw/web holds the WARC, FOLDER/warm/web a small one that is read before the clock starts. WarcReader, Trafilatura, LanguageFilter,
-GopherRepetitionFilter, GopherQualityFilter, C4QualityFilter without the rule on line ends, FineWebQualityFilter: blocks called in a row,
-each with its defaults, but for the extractor's limit of one second by the wall clock, which is raised so that the machine's load decides
-nothing. The chain's URLFilter is left out (it takes 5 to 10 s to load, and has no counterpart here). Language model: lid.176.ftz, the one
-that Caravan uses. Words: spaCy's where it is installed, as datatrove does by default; else Caravan's own tokenizer, which is faster.
-`resiliparse` replaces the extractor by Caravan's, without a sandbox. CPU time is that of this process and of its children (datatrove
-extracts in one).
+PEER_PYTHON is that of `benchmarks/peers/datatrove.txt`: datatrove with the packages that its users get, so trafilatura below 1.12 and
+spaCy's words. Nothing of Caravan is imported. FOLDER/raw/web holds the WARC, FOLDER/warm/web a small one that is read before the clock
+starts. WarcReader, Trafilatura, LanguageFilter, GopherRepetitionFilter, GopherQualityFilter, C4QualityFilter without the rule on line ends,
+FineWebQualityFilter: blocks called in a row, each with its defaults, but for the extractor's limit of one second by the wall clock, which
+is raised so that the machine's load decides nothing. The chain's URLFilter is left out (it takes 5 to 10 s to load, and has no
+counterpart here). LID_MODEL is lid.176.ftz, the one that Caravan uses. `resiliparse` replaces the extractor by that library, as Caravan
+calls it, without a sandbox. CPU time is that of this process and of its children (datatrove extracts in one).
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import resource
@@ -37,42 +36,42 @@ from datatrove.pipeline.filters import (
 from datatrove.pipeline.readers import WarcReader
 from datatrove.utils.logging import logger
 from fasttext.FastText import _FastText
-
-from pipeline.ingest.html import html_to_text
-from pipeline.ingest.language import model_path
-from pipeline.quality.datatrove_blocks import tokenizer
+from resiliparse.extract.html2text import extract_plain_text
 
 EXTRACTION_TIMEOUT_S = 60
-
-
-def has_spacy() -> bool:
-    """Whether datatrove can use its default tokenizer for English."""
-    return importlib.util.find_spec("spacy") is not None
+MIN_MAIN_CHARS = 250  # less than that, and the whole page's text is taken
 
 
 class Resiliparse:
-    """Caravan's default extractor as a step of theirs."""
+    """resiliparse's main content as a step of datatrove's."""
 
     def __call__(self, documents: Iterable[Document], rank: int, world_size: int) -> Iterator[Document]:
         for document in documents:
-            document.text = html_to_text(document.text, "resiliparse").strip()
+            html = document.text
+            document.text = self._text(html, True)
+            if len(document.text) < MIN_MAIN_CHARS:
+                document.text = self._text(html, False)
+            document.text = document.text.strip()
             if document.text:
                 yield document
 
+    def _text(self, html: str, main_content: bool) -> str:
+        text: str = extract_plain_text(html, main_content=main_content, preserve_formatting=True, alt_texts=False, list_bullets=False)
+        return text
 
-def steps(folder: str, extractor: str) -> dict[str, Any]:
+
+def steps(folder: str, extractor: str, model: str) -> dict[str, Any]:
     """The blocks by name, in order."""
-    words = "en" if has_spacy() else tokenizer()
     language = LanguageFilter()
-    language.model._model = _FastText(str(model_path()))  # where datatrove would download its own
+    language.model._model = _FastText(model)  # where datatrove would download its own
     return {
         "read": WarcReader(folder),
         "extract": Trafilatura(timeout=EXTRACTION_TIMEOUT_S) if extractor == "trafilatura" else Resiliparse(),
         "language": language,
-        "repetition": GopherRepetitionFilter(language=words),
-        "gopher": GopherQualityFilter(language=words),
-        "c4": C4QualityFilter(filter_no_terminal_punct=False, language=words),
-        "fineweb": FineWebQualityFilter(language=words),
+        "repetition": GopherRepetitionFilter(),
+        "gopher": GopherQualityFilter(),
+        "c4": C4QualityFilter(filter_no_terminal_punct=False),
+        "fineweb": FineWebQualityFilter(),
     }
 
 
@@ -82,9 +81,9 @@ def cpu_s() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def run(folder: Path, extractor: str) -> dict[str, Any]:
+def run(folder: Path, extractor: str, model: str) -> dict[str, Any]:
     """The fields of `bench_warc.Measured`; `detail`: documents after each step."""
-    chain, after, documents = steps(str(folder), extractor), Counter[str](), None
+    chain, after, documents = steps(str(folder), extractor, model), Counter[str](), None
     for name, step in chain.items():
         documents = _counted(step(documents, 0, 1), after, name)
     assert documents is not None
@@ -103,5 +102,5 @@ def _counted(documents: Iterable[Document], after: Counter[str], name: str) -> I
 if __name__ == "__main__":
     logger.remove()
     logging.disable()
-    run(Path(sys.argv[1], "warm", "web"), sys.argv[2])  # imports and models are loaded once in a worker's life
-    print(json.dumps(run(Path(sys.argv[1], "raw", "web"), sys.argv[2])))
+    run(Path(sys.argv[1], "warm", "web"), *sys.argv[2:])  # imports and models are loaded once in a worker's life
+    print(json.dumps(run(Path(sys.argv[1], "raw", "web"), *sys.argv[2:])))

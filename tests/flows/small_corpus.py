@@ -85,7 +85,7 @@ def pages(rng: random.Random) -> list[tuple[str, str, str]]:
             found.append((f"https://gazette.example/{n}", "2024-03-01T00:00:00Z", page(f"Story {n}, revised", prose(rng, 4))))
         if n % 12 == 2:
             found.append((f"https://mirror.example/{n}", "2024-02-01T00:00:00Z", found[-1][2]))
-        if n % 12 == 3:
+        if n % 6 == 3:
             words = " ".join(text).split()
             words[len(words) // 2] = "somewhere"
             found.append((f"https://copy.example/{n}", "2024-02-01T00:00:00Z", page(f"Story {n}", [" ".join(words)])))

@@ -43,7 +43,7 @@ def test_every_stage_made_its_artifacts(finished: Plan) -> None:
     """And the run says so, with a report."""
     run = open_run(finished.store, "test")
     assert run.state == "finished"
-    others = {"extract", "documents", "origins", "held_out_tokens"}
+    others = {"extract", "documents", "origins", "dropped", "held_out_tokens"}
     assert {key.partition("/")[0] for key in run.artifacts} == {*STAGES, *others} - {"ingest", "report"}
     assert run.report_is_fresh
 
