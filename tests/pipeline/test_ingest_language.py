@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.ingest import language as module
-from pipeline.ingest.close_languages import ALPHABETS, GROUPS, WORDS, foreign_letters, listed_letters, missing_marks
+from pipeline.ingest.close_languages import ALPHABETS, GROUPS, WORDS, foreign_letters, listed_letters, missing_marks, yoruba_words
 from pipeline.ingest.config import ELDC_VERSION, HELIPORT_VERSION, LID_176_FTZ_SHA256, LanguageConfig, check_identifier
 from pipeline.ingest.language import eldc_scores, language_of, letters_of, load_heliport, load_model, model_path, with_script
 from pipeline.ingest.scripts import main_script, scripts_in
@@ -84,6 +84,9 @@ def test_where_there_is_no_word_nothing_is_known(text: str) -> None:
         ("中文", "zh"),
         ("這是我們學習的語言", "zh-Hant"),
         ("Magandang umaga po sa inyong lahat", "tl"),
+        ("Ogbeni Adewale je gomina ipinle naa lati odun to koja.", "yo"),
+        ("Ó jẹ́ olóṣèlú àti alákòóso àgbà orílẹ̀-èdè náà tẹ́lẹ̀.", "yo"),
+        ("She said the trip was fun for all of them.", "en"),
         ("שפה יפה מאוד", "he"),
         ("ᲥᲐᲠᲗᲣᲚᲘ ᲔᲜᲐ", "ka"),
     ],
@@ -178,6 +181,12 @@ def test_words_mark_a_language_within_its_group_alone() -> None:
     assert missing_marks(["kerana", "bisa"]) == {}
     assert missing_marks(["gdje", "prije"]) == {"sr": 2}
     assert missing_marks(["karena"] * 9) == {"ms": 1}
+
+
+def test_yoruba_is_known_by_its_words_with_their_marks_or_without() -> None:
+    assert yoruba_words(["o", "je", "alakoso", "agba", "ile", "naa"]) == 3
+    assert yoruba_words(["ó", "jẹ́", "alákòóso", "àgbà", "ilé", "náà"]) == 2
+    assert yoruba_words(["the", "rest", "of", "them"]) == 0
 
 
 def test_letters_that_a_language_does_not_write() -> None:
