@@ -168,7 +168,33 @@ done:
     return result;
 }
 
+static PyObject *number_items(PyObject *self, PyObject *args) {
+    PyObject *items, *numbered = NULL, *result = NULL;
+    Py_buffer numbers = {0};
+    if (!PyArg_ParseTuple(args, "O!w*", &PyList_Type, &items, &numbers)) return NULL;
+    Py_ssize_t n = PyList_GET_SIZE(items);
+    if (!has_items(&numbers, n, sizeof(int64_t), "numbers") || !(numbered = PyDict_New())) goto done;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (i >= PyList_GET_SIZE(items)) break; /* an item's own comparison shortened the list */
+        PyObject *item = Py_NewRef(PyList_GET_ITEM(items, i)), *number = PyDict_GetItemWithError(numbered, item);
+        int64_t found = number ? PyLong_AsLongLong(number) : PyDict_GET_SIZE(numbered);
+        if (!number && !PyErr_Occurred() && (number = PyLong_FromLongLong(found))) {
+            PyDict_SetItem(numbered, item, number);
+            Py_DECREF(number);
+        }
+        Py_DECREF(item);
+        if (PyErr_Occurred()) goto done;
+        ((int64_t *)numbers.buf)[i] = found;
+    }
+    result = PyDict_Keys(numbered);
+done:
+    Py_XDECREF(numbered);
+    if (numbers.obj) PyBuffer_Release(&numbers);
+    return result;
+}
+
 static PyMethodDef methods[] = {
+    {"number_items", number_items, METH_VARARGS, "number_items(items, numbers): see words.pyi"},
     {"count_kinds", count_kinds, METH_VARARGS, "count_kinds(texts, flags, counts, edges): see words.pyi"},
     {"hash_words", hash_words, METH_VARARGS, "hash_words(texts, max_chars, max_words, camel, flags, lower): see words.pyi"},
     {"sum_vectors", sum_vectors, METH_VARARGS, "sum_vectors(hashes, of, known, vectors, width, sums): see words.pyi"},
