@@ -185,6 +185,26 @@ def test_scores_are_the_sums_that_numpy_gives(seed: int, n: int, inputs: int, wi
     assert found.tolist() == scores_by_numpy(values, n_words, ranges, network, n_layers)
 
 
+def test_means_of_long_ranges_are_rounded_down() -> None:
+    rng, n = np.random.default_rng(3), 1500
+    values, n_words = rng.integers(-512, 513, (n, 5)).astype(np.int16), rng.integers(1, 200, n)
+    starts = rng.integers(0, n, (n, 3))
+    ranges = np.stack([starts, starts + 1 + rng.integers(0, n - starts)], axis=2)
+    network, found = random_network(4, 5, 4, 2), np.empty(n, np.int64)
+    score_blocks((n, 5, 4, 2), (values, n_words, ranges), tuple(network), found)  # type: ignore[arg-type]
+    assert found.tolist() == scores_by_numpy(values, n_words, ranges, network, 2)
+
+
+@pytest.mark.parametrize("n", [(1 << 20) - 1, 1 << 20, (1 << 20) + 3])
+def test_a_mean_of_the_largest_values_is_the_largest_value_however_many_they_are(n: int) -> None:
+    first, page, last = (np.array([[0]], np.int16), np.array([[0, 0]], np.int16), np.array([[1]], np.int16))
+    layer, none = np.array([[-4096, 0, 0, 0, 0, 0, 4096]], np.int16), np.zeros(1, np.int32)
+    ranges, found = np.tile(np.array([0, 1]), (n, 3, 1)), np.empty(n, np.int64)
+    network = (first, np.array([1 << 21], np.int32), page, none, layer, none, last, none)
+    score_blocks((n, 1, 1, 1), (np.zeros((n, 1), np.int16), np.ones(n, np.int64), ranges), network, found)
+    assert (found == 2048).all()
+
+
 def test_arrays_that_do_not_fit_together_are_refused() -> None:
     network, found = tuple(random_network(0, 4, 3, 1)), np.empty(2, np.int64)
     page = (np.zeros((2, 4), np.int16), np.ones(2, np.int64), np.array([[[0, 2]] * 3] * 2))
