@@ -143,15 +143,14 @@ static PyObject *sum_vectors(PyObject *self, PyObject *args) {
     for (Py_ssize_t i = 0; i < n; i++) {
         uint64_t hash = ((uint64_t *)hashes.buf)[i];
         int64_t text = ((int64_t *)of.buf)[i];
-        Py_ssize_t first = 0, end = n_known;
-        while (first < end) {
-            Py_ssize_t middle = first + (end - first) / 2;
-            if (((uint64_t *)known.buf)[middle] < hash)
-                first = middle + 1;
-            else
-                end = middle;
+        const uint64_t *place = known.buf;
+        /* The first known word that is not less is within `left` of `place`. No branch, which no processor could foresee. */
+        for (Py_ssize_t left = n_known; left > 0; left /= 2) {
+            Py_ssize_t half = (left + 1) / 2;
+            place += (place[half - 1] < hash) * half;
         }
-        if (first == n_known || ((uint64_t *)known.buf)[first] != hash) continue;
+        Py_ssize_t first = place - (const uint64_t *)known.buf;
+        if (first == n_known || *place != hash) continue;
         if (text < 0 || text >= n_sums) {
             PyErr_SetString(PyExc_ValueError, "the index of a text is outside sums");
             goto done;
