@@ -107,15 +107,6 @@ static int kind_in(PyObject *kinds, PyObject *name) {
     return PyErr_Occurred() ? -1 : kind < 0 ? 0 : kind;
 }
 
-static int clear_list(PyObject *list) { return PyList_GET_SIZE(list) ? PyList_SetSlice(list, 0, PyList_GET_SIZE(list), NULL) : 0; }
-
-/* Appends a new reference, which may be NULL with an error set, and gives it up. */
-static int append_new(PyObject *list, PyObject *item) {
-    int failed = !item || PyList_Append(list, item) < 0;
-    Py_XDECREF(item);
-    return failed ? -1 : 0;
-}
-
 static int end_line(Reader *self) {
     if (PyList_GET_SIZE(self->pieces)) {
         PyObject *line = collapsed(self->pieces, &self->scratch);

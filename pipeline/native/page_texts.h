@@ -1,4 +1,4 @@
-/* What page_reader.c asks of texts: whether they hold a word or only white space, and texts put together. */
+/* What page_reader.c asks of texts: whether they hold a word or only white space, and of lists of them. */
 #ifndef CARAVAN_PAGE_TEXTS_H
 #define CARAVAN_PAGE_TEXTS_H
 #include <Python.h>
@@ -70,6 +70,15 @@ static int is_space(PyObject *text) {
     for (Py_ssize_t at = 0; at < length; at++)
         if (!Py_UNICODE_ISSPACE(PyUnicode_READ(kind, data, at))) return 0;
     return length > 0;
+}
+
+static int clear_list(PyObject *list) { return PyList_GET_SIZE(list) ? PyList_SetSlice(list, 0, PyList_GET_SIZE(list), NULL) : 0; }
+
+/* Appends a new reference, which may be NULL with an error set, and gives it up. */
+static int append_new(PyObject *list, PyObject *item) {
+    int failed = !item || PyList_Append(list, item) < 0;
+    Py_XDECREF(item);
+    return failed ? -1 : 0;
 }
 
 /* The strings of a list, joined; the string itself where it is one. */
