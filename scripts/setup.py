@@ -32,6 +32,7 @@ VENV = PROJECT / ".venv"
 STAMP = VENV / "caravan-setup.json"
 PEERS = PROJECT / "benchmarks" / "peers"
 C_SOURCES = sorted(PROJECT.glob("pipeline/native/*.c"))
+C_HEADERS = sorted(PROJECT.glob("pipeline/native/*.h"))
 PYTHON_VERSIONS = ((3, 11), (3, 12))
 BOOTSTRAP = ("uv", "setuptools")  # what pip brings first: uv fills the rest, setuptools builds the three packages that have no wheel
 STAMP_FORMAT = 1
@@ -95,7 +96,7 @@ def requirement_with_hashes(lock: str, name: str) -> str:
 
 def setup_key(python_version: str) -> str:
     """What an environment is filled from: the locked packages, how Caravan itself is installed, its C sources, and the Python version."""
-    files = [path.read_bytes() for path in (PROJECT / "requirements.txt", PROJECT / "pyproject.toml", *C_SOURCES)]
+    files = [path.read_bytes() for path in (PROJECT / "requirements.txt", PROJECT / "pyproject.toml", *C_SOURCES, *C_HEADERS)]
     return hashlib.sha256(b"\0".join((str(STAMP_FORMAT).encode(), *files, python_version.encode()))).hexdigest()
 
 

@@ -39,16 +39,26 @@ static void linear(const int16_t *restrict values, Py_ssize_t n, const int16_t *
     }
 }
 
-static inline int16_t rectified(int64_t value) { return value < 0 ? 0 : value > LIMIT ? LIMIT : (int16_t)value; }
+static inline int16_t rectified(int32_t value) { return value < 0 ? 0 : value > LIMIT ? LIMIT : (int16_t)value; }
 
 /* `totals`: sums of the rows of `hidden` before each, and of all. */
+FOR_EACH_PROCESSOR
 static void add_up(const int16_t *hidden, Py_ssize_t n, Py_ssize_t width, int64_t *totals) {
     memset(totals, 0, width * sizeof *totals);
     for (Py_ssize_t i = 0; i < n * width; i++) totals[i + width] = totals[i] + hidden[i];
 }
 
+/* The sums over a range, 0 to LIMIT = 2^11 each time its length n, divided by n, rounded down.
+ *
+ * As products with 2^51 / n, rounded up: that is too large by less than 1 / n of a whole, so rounds down to the same, as long as the sum
+ * times n is below 2^51; a processor multiplies ten times as fast as it divides. */
+FOR_EACH_PROCESSOR
 static void mean(const int64_t *totals, Py_ssize_t width, int64_t first, int64_t end, int16_t *values) {
-    for (Py_ssize_t k = 0; k < width; k++) values[k] = (int16_t)((totals[end * width + k] - totals[first * width + k]) / (end - first));
+    int64_t n = end - first, reciprocal = ((int64_t)1 << 51) / n + 1;
+    for (Py_ssize_t k = 0; k < width; k++) {
+        int64_t sum = totals[end * width + k] - totals[first * width + k];
+        values[k] = (int16_t)(n < 1 << 20 ? sum * reciprocal >> 51 : sum / n);
+    }
 }
 
 /* hidden += the layer's view of the page: what each block, and the mean over all and over all words, says of it. */
@@ -69,6 +79,7 @@ static void see_page(int16_t *hidden, Py_ssize_t n, Py_ssize_t width, const int6
 }
 
 /* One layer, from `hidden` to `next`: a block, its neighbours at `distance`, the means over its regions and over the page. */
+FOR_EACH_PROCESSOR
 static void layer(const int16_t *hidden, int16_t *next, Py_ssize_t n, Py_ssize_t width, Py_ssize_t distance, const int64_t *regions,
                   const int16_t *weights, const int32_t *bias, int64_t *totals) {
     Py_ssize_t stride = (4 + REGIONS) * width;
@@ -158,7 +169,85 @@ done:
     return result;
 }
 
+enum { NUMBERS, ANCESTORS_OF, INLINE_OF, WORD_SUMS, PARENTS, NAMES_OF, TAGS_OF, NAME_SUMS, TAG_VECTORS, INPUTS, N_INPUT_BUFFERS };
+enum { ANCESTORS = 6, OWN_ANCESTORS = 4 }; /* those that a block knows, and those whose own vectors are inputs */
+
+static int all_between(const Py_buffer *b, int64_t first, int64_t end) {
+    for (Py_ssize_t i = 0; i < b->len / (Py_ssize_t)sizeof(int64_t); i++)
+        if (((int64_t *)b->buf)[i] < first || ((int64_t *)b->buf)[i] >= end) return 0;
+    return 1;
+}
+
+/* Whether the arrays fit together; `sizes` as in block_network.pyi. */
+static int inputs_fit(const Py_buffer *b, const Py_ssize_t *sizes) {
+    Py_ssize_t n = sizes[0], n_numbers = sizes[1], elements = sizes[2], names = sizes[3], tags = sizes[4], width = sizes[5];
+    int fit = n_numbers <= MAX_WIDTH && width <= MAX_WIDTH; /* so that no size below leaves 64 bits */
+    for (int i = 0; i < 6; i++) fit = fit && sizes[i] >= 0 && sizes[i] <= INT32_MAX;
+    if (fit) {
+        const Py_ssize_t wanted[N_INPUT_BUFFERS] = {
+            n_numbers * n * 8, n * ANCESTORS * 8, n * 8, n * width * 4, elements * 8, elements * 8, elements * 8, names * width * 4,
+            tags * width * 2, n * (n_numbers + (OWN_ANCESTORS + 3) * width) * 2,
+        };
+        for (int i = 0; i < N_INPUT_BUFFERS; i++) fit = fit && b[i].len == wanted[i];
+    }
+    fit = fit && all_between(&b[ANCESTORS_OF], 0, elements) && all_between(&b[INLINE_OF], 0, names) && all_between(&b[NAMES_OF], 0, names) &&
+          all_between(&b[TAGS_OF], 0, tags);
+    for (Py_ssize_t e = 0; fit && e < elements; e++) fit = ((int64_t *)b[PARENTS].buf)[e] < e;
+    if (!fit) PyErr_SetString(PyExc_ValueError, "arrays of a page or of a network do not fit together");
+    return fit;
+}
+
+static inline int16_t clipped(int32_t value, Py_ssize_t limit) { return (int16_t)(value < -limit ? -limit : value > limit ? limit : value); }
+
+static PyObject *fill_inputs(PyObject *self, PyObject *args) {
+    Py_ssize_t sizes[6], limit;
+    Py_buffer b[N_INPUT_BUFFERS] = {0};
+    PyObject *result = NULL;
+    int32_t *own = NULL, *chain = NULL;
+    if (!PyArg_ParseTuple(args, "(nnnnnn)n(y*y*y*y*)(y*y*y*)(y*y*)w*", &sizes[0], &sizes[1], &sizes[2], &sizes[3], &sizes[4], &sizes[5], &limit,
+                          &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &b[6], &b[7], &b[8], &b[9]))
+        return NULL;
+    if (!inputs_fit(b, sizes)) goto done;
+    Py_ssize_t n = sizes[0], n_numbers = sizes[1], elements = sizes[2], width = sizes[5];
+    own = PyMem_Calloc(elements * width + 1, sizeof *own);
+    chain = PyMem_Calloc(elements * width + 1, sizeof *chain);
+    if (!own || !chain) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    const int32_t *names = b[NAME_SUMS].buf, *words = b[WORD_SUMS].buf;
+    for (Py_ssize_t e = 0; e < elements; e++) {
+        const int32_t *name = names + ((int64_t *)b[NAMES_OF].buf)[e] * width;
+        const int16_t *tag = (int16_t *)b[TAG_VECTORS].buf + ((int64_t *)b[TAGS_OF].buf)[e] * width;
+        int64_t parent = ((int64_t *)b[PARENTS].buf)[e];
+        for (Py_ssize_t k = 0; k < width; k++) {
+            own[e * width + k] = name[k] + tag[k];
+            uint32_t above = parent < 0 ? 0 : (uint32_t)chain[parent * width + k]; /* a sum over any depth, modulo 2^32 */
+            chain[e * width + k] = (int32_t)(above + (uint32_t)own[e * width + k]);
+        }
+    }
+    int16_t *into = b[INPUTS].buf;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        const int64_t *ancestors = (int64_t *)b[ANCESTORS_OF].buf + i * ANCESTORS;
+        const int32_t *inline_name = names + ((int64_t *)b[INLINE_OF].buf)[i] * width;
+        for (Py_ssize_t k = 0; k < n_numbers; k++) *into++ = (int16_t)((int64_t *)b[NUMBERS].buf)[k * n + i];
+        for (int level = 0; level < OWN_ANCESTORS; level++)
+            for (Py_ssize_t k = 0; k < width; k++) *into++ = (int16_t)own[ancestors[level] * width + k];
+        for (Py_ssize_t k = 0; k < width; k++) *into++ = clipped(chain[ancestors[0] * width + k], limit);
+        for (Py_ssize_t k = 0; k < width; k++) *into++ = clipped(inline_name[k], limit / 2);
+        for (Py_ssize_t k = 0; k < width; k++) *into++ = clipped(words[i * width + k], limit);
+    }
+    result = Py_NewRef(Py_None);
+done:
+    PyMem_Free(own);
+    PyMem_Free(chain);
+    for (int i = 0; i < N_INPUT_BUFFERS; i++)
+        if (b[i].obj) PyBuffer_Release(&b[i]);
+    return result;
+}
+
 static PyMethodDef methods[] = {
+    {"fill_inputs", fill_inputs, METH_VARARGS, "fill_inputs(sizes, limit, blocks, elements, vectors, inputs): see block_network.pyi"},
     {"score_blocks", score_blocks, METH_VARARGS, "score_blocks(sizes, page, network, scores): see block_network.pyi"},
     {NULL, NULL, 0, NULL},
 };

@@ -143,15 +143,14 @@ static PyObject *sum_vectors(PyObject *self, PyObject *args) {
     for (Py_ssize_t i = 0; i < n; i++) {
         uint64_t hash = ((uint64_t *)hashes.buf)[i];
         int64_t text = ((int64_t *)of.buf)[i];
-        Py_ssize_t first = 0, end = n_known;
-        while (first < end) {
-            Py_ssize_t middle = first + (end - first) / 2;
-            if (((uint64_t *)known.buf)[middle] < hash)
-                first = middle + 1;
-            else
-                end = middle;
+        const uint64_t *place = known.buf;
+        /* The first known word that is not less is within `left` of `place`. No branch, which no processor could foresee. */
+        for (Py_ssize_t left = n_known; left > 0; left /= 2) {
+            Py_ssize_t half = (left + 1) / 2;
+            place += (place[half - 1] < hash) * half;
         }
-        if (first == n_known || ((uint64_t *)known.buf)[first] != hash) continue;
+        Py_ssize_t first = place - (const uint64_t *)known.buf;
+        if (first == n_known || *place != hash) continue;
         if (text < 0 || text >= n_sums) {
             PyErr_SetString(PyExc_ValueError, "the index of a text is outside sums");
             goto done;
@@ -168,7 +167,33 @@ done:
     return result;
 }
 
+static PyObject *number_items(PyObject *self, PyObject *args) {
+    PyObject *items, *numbered = NULL, *result = NULL;
+    Py_buffer numbers = {0};
+    if (!PyArg_ParseTuple(args, "O!w*", &PyList_Type, &items, &numbers)) return NULL;
+    Py_ssize_t n = PyList_GET_SIZE(items);
+    if (!has_items(&numbers, n, sizeof(int64_t), "numbers") || !(numbered = PyDict_New())) goto done;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (i >= PyList_GET_SIZE(items)) break; /* an item's own comparison shortened the list */
+        PyObject *item = Py_NewRef(PyList_GET_ITEM(items, i)), *number = PyDict_GetItemWithError(numbered, item);
+        int64_t found = number ? PyLong_AsLongLong(number) : PyDict_GET_SIZE(numbered);
+        if (!number && !PyErr_Occurred() && (number = PyLong_FromLongLong(found))) {
+            PyDict_SetItem(numbered, item, number);
+            Py_DECREF(number);
+        }
+        Py_DECREF(item);
+        if (PyErr_Occurred()) goto done;
+        ((int64_t *)numbers.buf)[i] = found;
+    }
+    result = PyDict_Keys(numbered);
+done:
+    Py_XDECREF(numbered);
+    if (numbers.obj) PyBuffer_Release(&numbers);
+    return result;
+}
+
 static PyMethodDef methods[] = {
+    {"number_items", number_items, METH_VARARGS, "number_items(items, numbers): see words.pyi"},
     {"count_kinds", count_kinds, METH_VARARGS, "count_kinds(texts, flags, counts, edges): see words.pyi"},
     {"hash_words", hash_words, METH_VARARGS, "hash_words(texts, max_chars, max_words, camel, flags, lower): see words.pyi"},
     {"sum_vectors", sum_vectors, METH_VARARGS, "sum_vectors(hashes, of, known, vectors, width, sums): see words.pyi"},

@@ -1,7 +1,12 @@
 """Counts of kinds of characters, hashes of words, and sums of their vectors, over many texts in one call."""
 
+from collections.abc import Hashable
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
+
+Item = TypeVar("Item", bound=Hashable)
 
 def count_kinds(texts: list[str], flags: NDArray[np.uint16], counts: NDArray[np.int64], edges: NDArray[np.uint16], /) -> None:
     """Fill `counts` (texts x 9) with how many characters of each text have bit 0, 1, … of `flags` (65,536, by code point; the last entry
@@ -17,6 +22,10 @@ def hash_words(
     A word is a run of characters with bit 4 of `flags`; with `camel`, one with bit 2 behind one without begins another. A hash is the sum,
     modulo 2^64, of each character's `lower` (65,536, by code point) times 0x9E3779B97F4A7C15 to the power of its place (1, …; 64 for all
     behind). Raises ValueError when a table has another size."""
+
+def number_items(items: list[Item], numbers: NDArray[np.int64], /) -> list[Item]:
+    """The different ones of `items`, in the order in which they first occur; `numbers` is filled with the place of each item in it. Raises
+    ValueError when the array has another size."""
 
 def sum_vectors(
     hashes: NDArray[np.uint64],

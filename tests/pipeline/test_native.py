@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.native.block_network import score_blocks
-from pipeline.native.words import count_kinds, hash_words, sum_vectors
+from pipeline.native.block_network import fill_inputs, score_blocks
+from pipeline.native.words import count_kinds, hash_words, number_items, sum_vectors
 
 CODES = 65_536
 LETTER, UPPER = 1 << 4, 1 << 2
@@ -77,6 +77,70 @@ def test_vectors_of_known_words_are_summed(words: list[tuple[int, int]], known: 
         t == text and w in row for w, t in words) else [0, 0, 0] for text in range(4)]  # fmt: skip
 
 
+@given(st.one_of(TEXTS, st.lists(st.binary(max_size=2)), st.lists(st.integers(0, 3))))
+def test_items_are_numbered_in_the_order_in_which_they_first_occur(items: list[Any]) -> None:
+    numbers = np.full(len(items), -1)
+    distinct = number_items(items, numbers)
+    assert distinct == list(dict.fromkeys(items))
+    assert [distinct[number] for number in numbers.tolist()] == items
+
+
+def test_what_cannot_be_numbered_is_refused() -> None:
+    with pytest.raises(ValueError, match="numbers holds"):
+        number_items(["a"], np.empty(2, np.int64))
+    with pytest.raises(TypeError, match="unhashable"):
+        number_items([[]], np.empty(1, np.int64))  # type: ignore[type-var]
+
+
+def random_page(seed: int, n: int, elements: int) -> dict[str, NDArray[Any]]:
+    """A page of two numbers a block, four names and five tags, with vectors of width three."""
+    rng = np.random.default_rng(seed)
+    return {
+        "numbers": rng.integers(0, 128, (2, n)), "ancestors": rng.integers(0, elements, (n, 6)), "inline": rng.integers(0, 4, n),
+        "words": rng.integers(-900, 900, (n, 3)).astype(np.int32), "parents": np.array([rng.integers(-1, e) for e in range(elements)]),
+        "names_of": rng.integers(0, 4, elements), "tags_of": rng.integers(0, 5, elements),
+        "names": rng.integers(-900, 900, (4, 3)).astype(np.int32), "tags": rng.integers(-900, 900, (5, 3)).astype(np.int16),
+    }  # fmt: skip
+
+
+def filled(n: int, elements: int, page: dict[str, Any], n_inputs: int = 23) -> NDArray[np.int16]:
+    """What `fill_inputs` makes of a page, within 512."""
+    inputs = np.full((n, n_inputs), 7, np.int16)
+    columns = list(page.values())
+    fill_inputs((n, 2, elements, 4, 5, 3), 512, tuple(columns[:4]), tuple(columns[4:7]), tuple(columns[7:]), inputs)
+    return inputs
+
+
+@given(st.integers(0, 2**31), st.integers(0, 5), st.integers(1, 9))
+def test_the_inputs_of_a_block_are_those_that_numpy_gives(seed: int, n: int, elements: int) -> None:
+    page = random_page(seed, n, elements)
+    own = page["names"][page["names_of"]] + page["tags"][page["tags_of"]]
+    chain = own.copy()
+    for element, parent in enumerate(page["parents"].tolist()):
+        chain[element] += chain[parent] if parent >= 0 else 0
+    inline, words = page["names"][page["inline"]].clip(-256, 256), page["words"].clip(-512, 512)
+    around = own[page["ancestors"][:, :4]].reshape(n, 12)
+    wanted = np.concatenate([page["numbers"].T, around, chain[page["ancestors"][:, 0]].clip(-512, 512), inline, words], axis=1)
+    assert filled(n, elements, page).tolist() == wanted.tolist()
+
+
+def test_a_page_of_indices_that_do_not_fit_is_refused() -> None:
+    page = random_page(0, 2, 3)
+    filled(2, 3, page)
+    with pytest.raises(ValueError, match="do not fit"):
+        filled(2, 3, page, n_inputs=22)
+    for column, index in (
+        ("ancestors", 3), ("ancestors", -1), ("inline", 4), ("inline", -1), ("names_of", 4), ("names_of", -1), ("tags_of", 5),
+        ("tags_of", -1), ("parents", 2),
+    ):  # fmt: skip
+        changed = {**page, column: page[column].copy()}
+        changed[column][-1] = index
+        with pytest.raises(ValueError, match="do not fit"):
+            filled(2, 3, changed)
+        with pytest.raises(ValueError, match="do not fit"):
+            filled(2, 3, {**page, column: page[column][:-1]})
+
+
 def random_network(seed: int, inputs: int, width: int, n_layers: int) -> list[NDArray[Any]]:
     """Weights and biases of a first, a page's, stacked layers' and a last step."""
     rng = np.random.default_rng(seed)
@@ -119,6 +183,26 @@ def test_scores_are_the_sums_that_numpy_gives(seed: int, n: int, inputs: int, wi
     network, found = random_network(seed, inputs, width, n_layers), np.empty(n, np.int64)
     score_blocks((n, inputs, width, n_layers), (values, n_words, ranges), tuple(network), found)  # type: ignore[arg-type]
     assert found.tolist() == scores_by_numpy(values, n_words, ranges, network, n_layers)
+
+
+def test_means_of_long_ranges_are_rounded_down() -> None:
+    rng, n = np.random.default_rng(3), 1500
+    values, n_words = rng.integers(-512, 513, (n, 5)).astype(np.int16), rng.integers(1, 200, n)
+    starts = rng.integers(0, n, (n, 3))
+    ranges = np.stack([starts, starts + 1 + rng.integers(0, n - starts)], axis=2)
+    network, found = random_network(4, 5, 4, 2), np.empty(n, np.int64)
+    score_blocks((n, 5, 4, 2), (values, n_words, ranges), tuple(network), found)  # type: ignore[arg-type]
+    assert found.tolist() == scores_by_numpy(values, n_words, ranges, network, 2)
+
+
+@pytest.mark.parametrize("n", [(1 << 20) - 1, 1 << 20, (1 << 20) + 3])
+def test_a_mean_of_the_largest_values_is_the_largest_value_however_many_they_are(n: int) -> None:
+    first, page, last = (np.array([[0]], np.int16), np.array([[0, 0]], np.int16), np.array([[1]], np.int16))
+    layer, none = np.array([[-4096, 0, 0, 0, 0, 0, 4096]], np.int16), np.zeros(1, np.int32)
+    ranges, found = np.tile(np.array([0, 1]), (n, 3, 1)), np.empty(n, np.int64)
+    network = (first, np.array([1 << 21], np.int32), page, none, layer, none, last, none)
+    score_blocks((n, 1, 1, 1), (np.zeros((n, 1), np.int16), np.ones(n, np.int64), ranges), network, found)
+    assert (found == 2048).all()
 
 
 def test_arrays_that_do_not_fit_together_are_refused() -> None:

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 from pipeline.ingest.main_text.blocks import Ints, Page
 from pipeline.ingest.main_text.signals import MAX_LEVEL, NAME_WORDS, Hashes, Signals
-from pipeline.native.block_network import score_blocks
+from pipeline.native.block_network import fill_inputs, score_blocks
 from pipeline.native.words import sum_vectors
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
@@ -88,25 +88,17 @@ def _check_sums(net: Network) -> None:
 
 def scores(page: Page, signals: Signals, net: Network) -> Ints:
     """A score for each block of the page, the logit of its being main text in units of 1 / `LOGIT`."""
-    ancestors = signals.ancestors
-    tags = np.array([net.tags.get(tag, 0) for tag in page.tags])
+    n, n_elements, (n_tags, width) = len(page.texts), len(page.tags), net.tag_vectors.shape
+    tags = np.array([net.tags.get(tag, 0) for tag in signals.tags])[signals.tags_of]
     names = _sums(signals.names, signals.names_of, net.class_words, net.class_vectors, signals.n_names)
-    own = names[signals.of_elements] + net.tag_vectors[tags]
-    zero = np.zeros((1, own.shape[1]), np.int32)
-    ended = np.concatenate([zero, np.cumsum(own[page.end_order], axis=0, dtype=np.int32)])
-    chain = np.cumsum(own, axis=0, dtype=np.int32) - ended[page.ended_before]
-    n = len(page.texts)
-    limit = LIMIT * VECTOR_UNIT
     words = _sums(signals.words, signals.words_of, net.block_words, net.block_vectors, n)
+    numbers = np.ascontiguousarray(signals.numbers.T)
     values = np.empty((n, net.first[0].shape[1]), np.int16)
-    np.concatenate(
-        [
-            signals.numbers, own[ancestors[:, :4]].reshape(n, -1), np.clip(chain[ancestors[:, 0]], -limit, limit),
-            np.clip(names[signals.inline], -limit // 2, limit // 2), np.clip(words, -limit, limit),
-        ],
-        axis=1, out=values, casting="unsafe",
+    fill_inputs(
+        (n, len(numbers), n_elements, signals.n_names, n_tags, width), LIMIT * VECTOR_UNIT,
+        (numbers, signals.ancestors, signals.inline, words), (page.parents, signals.of_elements, tags), (names, net.tag_vectors), values,
     )  # fmt: skip
-    regions = ancestors[:, REGIONS]
+    regions = signals.ancestors[:, REGIONS]
     ranges = np.empty((n, len(REGIONS), 2), np.int64)
     ranges[:, :, 0], ranges[:, :, 1] = page.first_block[regions], page.end_block[regions]
     found = np.empty(n, np.int64)

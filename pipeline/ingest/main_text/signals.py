@@ -9,14 +9,15 @@ Letters and their case are read by a table of our own, so that a newer Unicode i
 from __future__ import annotations
 
 import functools
-from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.ingest.main_text.blocks import Ints, Page
-from pipeline.native.words import count_kinds, hash_words
+from pipeline.native.words import count_kinds, hash_words, number_items
 
 MAX_LEVEL = 127
 LEVELS_PER_DOUBLING = 8
@@ -25,6 +26,7 @@ NAME_CHARS, NAME_WORDS = 120, 12  # of the names of an element
 LONG_WORDS, LONG_LINK_PERCENT = 12, 30  # a block of so many words, and links below this, is running text
 ANCESTORS = (0, 1, 2, 3, 5)  # whose measures a block is given: its own element, the parent, …
 Hashes = NDArray[np.uint64]
+Item = TypeVar("Item", bound=Hashable)
 
 _END, _COMMA, _UPPER, _DIGIT, _LETTER, _SPACE, _LINE, _MARK, _WIDE = (1 << n for n in range(9))
 _KINDS = ("end", "comma", "upper", "digit", "letter", "space", "line", "mark", "wide")  # by bit
@@ -35,7 +37,8 @@ _HIGHEST = int(_THRESHOLDS[-1]) - 1  # the least value of the highest level
 @dataclass(frozen=True)
 class Signals:
     """`numbers`: blocks x signals. `words`: hashes of the words of blocks, with the block of each. `names`: hashes of the words of the
-    page's different names, with the name of each; `inline` and `of_elements` say which name is each block's and each element's."""
+    page's different names, with the name of each; `inline` and `of_elements` say which name is each block's and each element's. `tags`: the
+    page's different tags; `tags_of` says which is each element's."""
 
     numbers: Ints
     words: Hashes
@@ -47,11 +50,13 @@ class Signals:
     ancestors: Ints  # blocks x 6 elements: its own, its parent, …; the root's own at the top
     n_words: Ints
     n_names: int
+    tags: list[str]
+    tags_of: Ints
 
 
 def levels(values: Ints) -> Ints:
     """Whole numbers on a logarithmic scale: 0 for 0, eight levels a doubling of 1 + value, at most 127."""
-    return _levels_of_small()[np.minimum(values, _HIGHEST)]
+    return _levels_of_small().take(values, mode="clip")
 
 
 @functools.cache
@@ -106,16 +111,42 @@ def word_hash(word: str) -> int:
 def signals_of(page: Page) -> Signals:
     """The signals of a page that has at least one block."""
     words, words_of = _hashes(page.texts, HEAD_CHARS, HEAD_WORDS, camel=False)
-    numbered: dict[str, int] = {}  # most names of a page occur many times in it: each is read once
-    inline = np.array([numbered.setdefault(name, len(numbered)) for name in page.inline_names])
-    of_elements = np.array([numbered.setdefault(name, len(numbered)) for name in page.names])
-    names, names_of = _hashes(list(numbered), NAME_CHARS, NAME_WORDS, camel=True)
+    page_names, name_of = _numbered(page.inline_names + page.names)  # most names of a page occur many times in it: each is read once
+    inline, of_elements = name_of[: len(page.texts)], name_of[len(page.texts) :]
+    tags, tags_of = _numbered(page.tags)
+    names, names_of = _hashes(page_names, NAME_CHARS, NAME_WORDS, camel=True)
     up = np.where(page.parents >= 0, page.parents, np.arange(len(page.parents)))
-    ancestors = [page.elements]
-    for _ in range(5):
-        ancestors.append(up[ancestors[-1]])
-    numbers, n_words = _numbers(page, ancestors)
-    return Signals(numbers, words, words_of, names, names_of, inline, of_elements, np.stack(ancestors, 1), n_words, len(numbered))
+    ancestors = np.empty((6, len(page.texts)), np.int64)
+    ancestors[0] = page.elements
+    for level in range(1, 6):
+        ancestors[level] = up[ancestors[level - 1]]
+    alike = _alike(page, of_elements, tags_of)
+    numbers, n_words = _numbers(page, ancestors, alike)
+    return Signals(
+        numbers, words, words_of, names, names_of, inline, of_elements, np.ascontiguousarray(ancestors.T), n_words, len(page_names), tags,
+        tags_of,
+    )  # fmt: skip
+
+
+def _numbered(items: list[Item]) -> tuple[list[Item], Ints]:
+    """The different ones of the items, and which of them each is."""
+    numbers = np.empty(len(items), np.int64)
+    return number_items(items, numbers), numbers
+
+
+def _occurrences(items: list[Item]) -> Ints:
+    """How often each item occurs among them."""
+    _, numbers = _numbered(items)
+    return np.bincount(numbers)[numbers]
+
+
+def _alike(page: Page, names: Ints, tags: Ints) -> Ints:
+    """How many blocks stand in an element of the tag and the names of each block's, inside such a parent."""
+    parents = page.parents[page.elements]
+    is_inside = parents >= 0
+    shapes = [tags[page.elements], names[page.elements], np.where(is_inside, tags[parents], -1), np.where(is_inside, names[parents], -1)]
+    rows: list[bytes] = np.stack(shapes, axis=1).view("V32").ravel().tolist()
+    return _occurrences(rows)
 
 
 def _per_block(page: Page) -> tuple[dict[str, Ints], Ints]:
@@ -129,7 +160,7 @@ def _per_block(page: Page) -> tuple[dict[str, Ints], Ints]:
     return found, np.stack(marks).astype(np.int64)
 
 
-def _numbers(page: Page, ancestors: list[Ints]) -> tuple[Ints, Ints]:
+def _numbers(page: Page, ancestors: Ints, alike: Ints) -> tuple[Ints, Ints]:
     """The numbers of each block, and its words (in a script without spaces, two characters a word)."""
     count, edges = _per_block(page)
     n, chars = len(page.texts), count["chars"]
@@ -139,38 +170,32 @@ def _numbers(page: Page, ancestors: list[Ints]) -> tuple[Ints, Ints]:
     sums = np.zeros((5, n + 1), np.int64)  # over the blocks before each, so that any range's is a difference
     np.cumsum([words, chars, links, words * is_long, count["end"]], axis=1, out=sums[:, 1:])
     words_before, total_words, total_chars = sums[0, :-1], sums[0, -1], sums[1, -1]
-    repeats, alike = _occurrences(page)
-    first, end, controls = page.first_block, page.end_block, page.controls
-    place = np.arange(n)
+    depths, controls, place = page.depths[ancestors[0]], page.controls[ancestors[:2]], np.arange(n)
     logs = [
-        words, chars, count["comma"], count["end"], count["line"], count["mark"], repeats - 1, alike - 1,
-        page.depths[ancestors[0]], controls[ancestors[0]], controls[ancestors[1]], place, n - 1 - place, words_before,
-        total_words - sums[0, 1:], np.full(n, total_words), np.full(n, n), np.full(n, words.max()),
+        words, chars, count["comma"], count["end"], count["line"], count["mark"], _occurrences(page.texts) - 1, alike - 1, depths,
+        *controls, place, n - 1 - place, words_before, total_words - sums[0, 1:], total_words, n, words.max(),
     ]  # fmt: skip
     shares = [
         (links, chars), (count["upper"], count["letter"]), (count["digit"], chars), (2 * place + 1, 2 * n), (words_before, total_words),
         (sums[3, -1], total_words), (sums[2, -1], total_chars), (count["letter"], chars),
     ]  # fmt: skip
-    for level in ANCESTORS:
-        a, z = first[ancestors[level]], end[ancestors[level]]
-        in_words, in_chars, in_links, in_long_words, in_sentences = sums[:, z] - sums[:, a]
-        logs += [in_words, z - a, 16 * in_words // (z - a), 256 * in_sentences // in_words]
-        shares += [(in_links, in_chars), (in_long_words, in_words)]
-        if level in (1, 3):
-            shares.append((2 * (place - a) + 1, 2 * (z - a)))
-    parts, wholes = np.empty((2, len(shares), n), np.int64)
-    for row, (part, whole) in enumerate(shares):
-        parts[row], wholes[row] = part, whole
+    first, end = page.first_block[ancestors[ANCESTORS, :]], page.end_block[ancestors[ANCESTORS, :]]
+    blocks, places = end - first, 2 * (place - first) + 1
+    in_words, in_chars, in_links, in_long_words, in_sentences = sums.take(end, axis=1) - sums.take(first, axis=1)
+    means, sentences = 16 * in_words // blocks, 256 * in_sentences // in_words
+    for level in range(len(ANCESTORS)):
+        logs += [in_words[level], blocks[level], means[level], sentences[level]]
+        shares += [(in_links[level], in_chars[level]), (in_long_words[level], in_words[level])]
+        if ANCESTORS[level] in (1, 3):
+            shares.append((places[level], 2 * blocks[level]))
+    parts, wholes = (_rows(columns, n) for columns in zip(*shares, strict=True))
     marks = [page.is_pre, page.has_formula, *edges]
-    return np.concatenate([levels(np.stack(logs)), _share(parts, wholes), 64 * np.stack(marks)]).T, words
+    return np.concatenate([levels(_rows(logs, n)), _share(parts, wholes), 64 * _rows(marks, n)]).T, words
 
 
-def _occurrences(page: Page) -> tuple[Ints, Ints]:
-    """How many blocks of the page have each block's text, and how many stand in an element of its tag and names, inside such a parent."""
-    texts = Counter(page.texts)
-    shapes = list(zip(page.tags, page.names, strict=True))
-    elements = page.elements.tolist()
-    parents = page.parents[page.elements].tolist()
-    of_block = [(shapes[element], shapes[parent] if parent >= 0 else None) for element, parent in zip(elements, parents, strict=True)]
-    alike = Counter(of_block)
-    return np.array([texts[text] for text in page.texts]), np.array([alike[shape] for shape in of_block])
+def _rows(columns: Sequence[Ints | int], n: int) -> Ints:
+    """Columns of `n` numbers, or of one number throughout, as the rows of one array."""
+    rows = np.empty((len(columns), n), np.int64)
+    for row, column in enumerate(columns):
+        rows[row] = column
+    return rows
