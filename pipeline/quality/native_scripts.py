@@ -1,0 +1,109 @@
+"""Signals of text in scripts that English rules do not fit: Chinese, Japanese, Thai, Korean, Arabic. All are counted in characters.
+
+A text without such a script has no `function_word_ratio` and no `short_piece_ratio`: null, which passes every threshold (RULE 16). Which
+of the five a text is read as goes by its script alone, so that documents of equal text share their signals (RULE 14): kana among the
+ideographs make them Japanese, Arabic letters are Arabic (Persian and Urdu get a value that no threshold should be about).
+
+Function words make up much of any prose and little of menus, lists of links, and text read in a wrong charset. Where words are not
+separated they are found as characters: particles and endings in hiragana, the Chinese particles, pronouns, prepositions and auxiliaries
+that are one character, Thai ones that are seldom part of another word. Korean words count by their last syllables, Arabic ones by the list.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pipeline.quality.view import ratio
+
+COUNTS = ("character_count",)
+RATIOS = ("lost_character_ratio",)
+NULLABLE_RATIOS = ("function_word_ratio", "short_piece_ratio")
+SHORT_PIECE_CHARS = 15
+
+_IDEOGRAPH = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_HIRAGANA, _KATAKANA = "\u3041-\u3096", "\u30a1-\u30fa\u30fc"
+_HANGUL, _THAI, _ARABIC = "\uac00-\ud7a3", "\u0e01-\u0e3a\u0e40-\u0e4e", "\u0620-\u0652\u066e-\u06d3\u06fa-\u06ff"
+_ANY = re.compile(f"[{_THAI}{_ARABIC}{_HIRAGANA}{_KATAKANA}{_IDEOGRAPH}{_HANGUL}]")
+_RUNS = {
+    name: re.compile(f"[{letters}]+")
+    for name, letters in (
+        ("zh", _IDEOGRAPH), ("hiragana", _HIRAGANA), ("katakana", _KATAKANA), ("ko", _HANGUL), ("th", _THAI), ("ar", _ARABIC)
+    )
+}  # fmt: skip
+KANA_SHARE = 0.05  # of the ideographs: from there they are Japanese
+
+_CHINESE = re.compile(
+    "[的了是在不我有他她它这這那和也就与與及为為以对對等而到从從并並将將或被把由于於之其但如会會可要个個您你们們所都很着著过過得能让讓给給向还還没沒"
+    "因则則且该該此使]"
+)
+_THAI_WORDS = re.compile(
+    "ที่|และ|ใน|ของ|ให้|ได้|เป็น|มี|ไม่|จะ|ว่า|จาก|หรือ|ก็|ซึ่ง|โดย|นี้|นั้น|คือ|แต่|เพื่อ|อยู่|ต้อง|แล้ว|ถ้า|เพราะ|เมื่อ|ด้วย|ถึง|ทั้ง|ย่อม|เขา|เรา|ผม|"
+    "ครับ|ค่ะ|ยัง|กัน|ๆ"
+)
+_KOREAN_ENDINGS = frozenset("은는을를이가의에로와과도만다고며면지한할된될서게")
+_KOREAN_WORDS = frozenset("및 등 그 이 수 것 때 더 또 각 그리고 그러나 하지만 또는 부터 까지".split())
+_ARABIC_WORDS = frozenset(
+    "في من على إلى الى أن ان إن عن مع هذا هذه ذلك تلك التي التى الذي الذى الذين ما لا لم لن كان كانت قد أو او ثم كل بين بعد قبل عند حيث كما لكن هو هي هم "
+    "أي إذا اذا لأن حتى غير بعض منذ خلال دون تحت فوق به بها له لها لهم فيه فيها عليه عليها منه منها إليه عنه فإن أنه أنها وإن يكون تكون وقد ولا وفي ومن وعلى "
+    "وأن وما وهو وهي يمكن عليك لك كنت أنا نحن ليس أيضا يجب".split()
+)
+_ARABIC_MARKS = re.compile("[\u0640\u064b-\u0652]")
+
+# Where a menu, a path or a list goes on: what stands between its items, and a space between letters of a script without spaces.
+_CONTINUOUS = f"{_THAI}{_HIRAGANA}{_KATAKANA}{_IDEOGRAPH}"
+_BETWEEN_PIECES = re.compile(rf"[\n\t|>»›·•│｜＞→／]+|[(（]\d+[)）]|\s/\s|  +|(?<=[{_CONTINUOUS}]) (?=[{_CONTINUOUS}])")  # noqa: RUF001
+_SENTENCE_ENDS = ".。!！?？؟…”」』"  # noqa: RUF001
+# What stands for a character that is lost: U+FFFD, C1 controls, private use, a question mark inside a word, a row of them.
+_LOST = re.compile("[\ufffd\x80-\x84\x86-\x9f\ue000-\uf8ff]|\\?{3,}|(?<=[^\\W\\d_])(?<=[^\x00-\x7f])\\?(?=[^\\W\\d_])(?=[^\x00-\x7f])")
+
+
+def signals(text: str) -> dict[str, float | None]:
+    """`character_count`: characters that are not white space. `lost_character_ratio`: of them, what stands for a lost one.
+    `function_word_ratio`: letters of the text's script that are function words (Korean, Arabic: words). `short_piece_ratio`: characters in
+    pieces between line ends and separators that have fewer than 15 and end no sentence.
+    """
+    characters = len("".join(text.split()))
+    found: dict[str, float | None] = dict.fromkeys(NULLABLE_RATIOS)
+    found["character_count"], found["lost_character_ratio"] = characters, 0.0
+    if text.isascii():
+        return found
+    found["lost_character_ratio"] = ratio(sum(map(len, _LOST.findall(text))), characters)
+    if _ANY.search(text):
+        found["function_word_ratio"] = function_word_ratio(text)
+        found["short_piece_ratio"] = short_piece_ratio(text)
+    return found
+
+
+def function_word_ratio(text: str) -> float:
+    """Letters in function words / letters of the script that has most letters in the text; of Korean and Arabic words; 0 without any."""
+    runs = {name: pattern.findall(text) for name, pattern in _RUNS.items()}
+    letters = {name: sum(map(len, found)) for name, found in runs.items()}
+    kana = letters["hiragana"] + letters["katakana"]
+    ideographs = letters["zh"]
+    is_japanese = kana > KANA_SHARE * ideographs
+    letters["zh"] = 0 if is_japanese else ideographs
+    letters["ja"] = kana + ideographs if is_japanese else 0
+    script = max(("zh", "ja", "ko", "th", "ar"), key=letters.__getitem__)
+    if script == "zh":
+        return ratio(len(_CHINESE.findall(text)), letters["zh"])
+    if script == "ja":
+        return ratio(letters["hiragana"], letters["ja"])
+    if script == "th":
+        return ratio(sum(map(len, _THAI_WORDS.findall(text))), letters["th"])
+    if script == "ko":
+        is_function = [word in _KOREAN_WORDS or (len(word) > 1 and word[-1] in _KOREAN_ENDINGS) for word in runs["ko"]]
+        return ratio(sum(is_function), len(is_function))
+    words = _ARABIC_MARKS.sub("", " ".join(runs["ar"])).split()
+    return ratio(sum(word in _ARABIC_WORDS for word in words), len(words))
+
+
+def short_piece_ratio(text: str) -> float:
+    """Characters in short pieces that end no sentence / characters in all pieces; white space does not count."""
+    short = total = 0
+    for piece in _BETWEEN_PIECES.split(text):
+        if stripped := piece.strip():
+            length = len(stripped) - stripped.count(" ")
+            total += length
+            if length < SHORT_PIECE_CHARS and stripped[-1] not in _SENTENCE_ENDS:
+                short += length
+    return ratio(short, total)
