@@ -22,12 +22,12 @@ SHORT_PIECE_CHARS = 15
 
 _IDEOGRAPH = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _HIRAGANA, _KATAKANA = "\u3041-\u3096", "\u30a1-\u30fa\u30fc"
-_HANGUL, _THAI, _ARABIC = "\uac00-\ud7a3", "\u0e01-\u0e3a\u0e40-\u0e4e", "\u0620-\u0652\u066e-\u06d3\u06fa-\u06ff"
-_ANY = re.compile(f"[{_THAI}{_ARABIC}{_HIRAGANA}{_KATAKANA}{_IDEOGRAPH}{_HANGUL}]")
+_HANGUL, _THAI, _ARABIC_LETTERS = "\uac00-\ud7a3", "\u0e01-\u0e3a\u0e40-\u0e4e", "\u0620-\u0652\u066e-\u06d3\u06fa-\u06ff"
+_ANY = re.compile(f"[{_THAI}{_ARABIC_LETTERS}{_HIRAGANA}{_KATAKANA}{_IDEOGRAPH}{_HANGUL}]")
 _RUNS = {
     name: re.compile(f"[{letters}]+")
     for name, letters in (
-        ("zh", _IDEOGRAPH), ("hiragana", _HIRAGANA), ("katakana", _KATAKANA), ("ko", _HANGUL), ("th", _THAI), ("ar", _ARABIC)
+        ("zh", _IDEOGRAPH), ("hiragana", _HIRAGANA), ("katakana", _KATAKANA), ("ko", _HANGUL), ("th", _THAI), ("ar", _ARABIC_LETTERS)
     )
 }  # fmt: skip
 KANA_SHARE = 0.05  # of the ideographs: from there they are Japanese
@@ -37,16 +37,16 @@ _CHINESE = re.compile(
     "因则則且该該此使]"
 )
 _THAI_WORDS = re.compile(
-    "ที่|และ|ใน|ของ|ให้|ได้|เป็น|มี|ไม่|จะ|ว่า|จาก|หรือ|ก็|ซึ่ง|โดย|นี้|นั้น|คือ|แต่|เพื่อ|อยู่|ต้อง|แล้ว|ถ้า|เพราะ|เมื่อ|ด้วย|ถึง|ทั้ง|ย่อม|เขา|เรา|ผม|"
-    "ครับ|ค่ะ|ยัง|กัน|ๆ"
+    "ที่|และ|ใน|ของ|ให้|ได้|เป็น|มี|ไม่|จะ|ว่า|จาก|หรือ|ก็|ซึ่ง|โดย|นี้|นั้น|คือ|แต่|เพื่อ|อยู่|ต้อง|แล้ว|ถ้า|เพราะ|เมื่อ|ด้วย|ถึง|ทั้ง|ย่อม|เขา|เรา|ผม|ครับ|ค่ะ|ยัง|กัน|ๆ"
 )
 _KOREAN_ENDINGS = frozenset("은는을를이가의에로와과도만다고며면지한할된될서게")
-_KOREAN_WORDS = frozenset("및 등 그 이 수 것 때 더 또 각 그리고 그러나 하지만 또는 부터 까지".split())
-_ARABIC_WORDS = frozenset(
-    "في من على إلى الى أن ان إن عن مع هذا هذه ذلك تلك التي التى الذي الذى الذين ما لا لم لن كان كانت قد أو او ثم كل بين بعد قبل عند حيث كما لكن هو هي هم "
-    "أي إذا اذا لأن حتى غير بعض منذ خلال دون تحت فوق به بها له لها لهم فيه فيها عليه عليها منه منها إليه عنه فإن أنه أنها وإن يكون تكون وقد ولا وفي ومن وعلى "
-    "وأن وما وهو وهي يمكن عليك لك كنت أنا نحن ليس أيضا يجب".split()
+_KOREAN = "및 등 그 이 수 것 때 더 또 각 그리고 그러나 하지만 또는 부터 까지"
+_ARABIC = (
+    "في من على إلى الى أن ان إن عن مع هذا هذه ذلك تلك التي التى الذي الذى الذين ما لا لم لن كان كانت قد أو او ثم كل بين بعد قبل "
+    "عند حيث كما لكن هو هي هم أي إذا اذا لأن حتى غير بعض منذ خلال دون تحت فوق به بها له لها لهم فيه فيها عليه عليها منه منها إليه "
+    "عنه فإن أنه أنها وإن يكون تكون وقد ولا وفي ومن وعلى وأن وما وهو وهي يمكن عليك لك كنت أنا نحن ليس أيضا يجب"
 )
+_KOREAN_WORDS, _ARABIC_WORDS = frozenset(_KOREAN.split()), frozenset(_ARABIC.split())
 _ARABIC_MARKS = re.compile("[\u0640\u064b-\u0652]")
 
 # Where a menu, a path or a list goes on: what stands between its items, and a space between letters of a script without spaces.

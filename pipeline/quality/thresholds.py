@@ -75,7 +75,9 @@ class Thresholds(Strict):
     min_function_word_ratio: float | None = Field(
         None, description="letters (ko, ar: words) that are function words; null but in Chinese, Japanese, Thai, Korean, Arabic script"
     )
-    max_short_piece_ratio: float | None = Field(None, description="characters in pieces of fewer than 15 that end no sentence; null as that")
+    max_short_piece_ratio: float | None = Field(
+        None, description="characters in pieces of fewer than 15 that end no sentence; null as that"
+    )
     max_dirty_words: int | None = Field(None, description="matches in the lists for the document's language; C4 0")
     max_dirty_word_ratio: float | None = Field(None, description="matches per word")
     min_quality_score: float | None = Field(None, description="probability of the positive label by the quality classifier")
