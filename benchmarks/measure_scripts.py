@@ -6,10 +6,10 @@ Judges texts as select does with the thresholds of a recipe: language identifica
 classifier has a vote), text class, signals, the set of the class for the language. The baseline is the class's own set. Word lists and
 models of quality are left out.
 
-Reads `scripts/*.jsonl.gz` (text, lang, kind: native, mojibake, navigation) where a corpus has them. Else, of the layout of ../shared/corpus:
-native text is whole documents and pieces of those of `multilingual/` in these languages, and sentences of `langid/` joined to paragraphs, of
-at least 150 characters and three letters in five of the language's script; mojibake is made from them by wrong charsets; navigation is what
-the extractor leaves out of crawl pages in these languages, but for what ends as sentences do.
+Reads `scripts/*.jsonl.gz` (text, lang, kind: native, mojibake, navigation) where a corpus has them. Else, of a corpus laid out as
+../shared/corpus: native text is whole documents and pieces of those of `multilingual/` in these languages, and sentences of `langid/`
+joined to paragraphs, of at least 150 characters and three letters in five of the language's script; mojibake is made from them by wrong
+charsets; navigation is what the extractor leaves out of crawl pages in these languages, but for what ends as sentences do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared_corpus import LANGUAGES, TEXTS, files, rows, web_records
+from benchmarks.shared_corpus import LANGUAGES, TEXTS, files, rows, stem, web_records
 from flows.recipe.loading import load_recipe
 from pipeline.ingest.config import LanguageConfig
 from pipeline.ingest.extract import text_of
@@ -117,8 +117,8 @@ def native_texts(corpus: Path) -> Iterator[Text]:
     for path in files(corpus, TEXTS["multilingual"]):
         for row in rows(path):
             text, language = normal_text(row["text"]), _language(str(row.get("lang", "")))
-            yield from _clean(text[:LONGEST], language, path.stem)
-            yield from _clean(_piece(text), language, path.stem)
+            yield from _clean(text[:LONGEST], language, stem(path))
+            yield from _clean(_piece(text), language, stem(path))
     sentences = defaultdict[str, list[str]](list)
     for path in files(corpus, LANGUAGES):
         for row in rows(path):

@@ -6,19 +6,21 @@ ideographs make them Japanese, Arabic letters are Arabic (Persian and Urdu get a
 
 Function words make up much of any prose and little of menus, lists of links, and text read in a wrong charset. Where words are not
 separated they are found as characters: particles and endings in hiragana, the Chinese particles, pronouns, prepositions and auxiliaries
-that are one character, Thai ones that are seldom part of another word. Korean words count by their last syllables, Arabic ones by the list.
+that are one character, Thai ones that are seldom part of another word. Korean words count by their last syllables, Arabic ones by a list
+and by the particles that are written together with the next word.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 from pipeline.quality.view import ratio
 
 COUNTS = ("character_count",)
 RATIOS = ("lost_character_ratio",)
 NULLABLE_RATIOS = ("function_word_ratio", "short_piece_ratio")
-SHORT_PIECE_CHARS = 15
+SHORT_PIECE_CHARS, SHORT_ARABIC_PIECE_CHARS = 15, 30  # an item of a menu has as many words, and more letters a word, in Arabic
 
 _IDEOGRAPH = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _HIRAGANA, _KATAKANA = "\u3041-\u3096", "\u30a1-\u30fa\u30fc"
@@ -47,6 +49,7 @@ _ARABIC = (
     "عنه فإن أنه أنها وإن يكون تكون وقد ولا وفي ومن وعلى وأن وما وهو وهي يمكن عليك لك كنت أنا نحن ليس أيضا يجب"
 )
 _KOREAN_WORDS, _ARABIC_WORDS = frozenset(_KOREAN.split()), frozenset(_ARABIC.split())
+_ARABIC_PREFIXES = ("و", "لل", "بال", "فال", "كال")  # and; to, by, so, as with the article
 _ARABIC_MARKS = re.compile("[\u0640\u064b-\u0652]")
 
 # Where a menu, a path or a list goes on: what stands between its items, and a space between letters of a script without spaces.
@@ -60,7 +63,7 @@ _LOST = re.compile("[\ufffd\x80-\x84\x86-\x9f\ue000-\uf8ff]|\\?{3,}|(?<=[^\\W\\d
 def signals(text: str) -> dict[str, float | None]:
     """`character_count`: characters that are not white space. `lost_character_ratio`: of them, what stands for a lost one.
     `function_word_ratio`: letters of the text's script that are function words (Korean, Arabic: words). `short_piece_ratio`: characters in
-    pieces between line ends and separators that have fewer than 15 and end no sentence.
+    pieces between line ends and separators that have fewer than 15 (Arabic 30) and end no sentence.
     """
     characters = len("".join(text.split()))
     found: dict[str, float | None] = dict.fromkeys(NULLABLE_RATIOS)
@@ -69,41 +72,43 @@ def signals(text: str) -> dict[str, float | None]:
         return found
     found["lost_character_ratio"] = ratio(sum(map(len, _LOST.findall(text))), characters)
     if _ANY.search(text):
-        found["function_word_ratio"] = function_word_ratio(text)
-        found["short_piece_ratio"] = short_piece_ratio(text)
+        language, runs = _read_as(text)
+        found["function_word_ratio"] = _function_word_ratio(text, language, runs)
+        found["short_piece_ratio"] = _short_piece_ratio(text, SHORT_ARABIC_PIECE_CHARS if language == "ar" else SHORT_PIECE_CHARS)
     return found
 
 
-def function_word_ratio(text: str) -> float:
-    """Letters in function words / letters of the script that has most letters in the text; of Korean and Arabic words; 0 without any."""
+def _read_as(text: str) -> tuple[str, dict[str, list[str]]]:
+    """The language as which a text is read, by the script that most of its letters belong to; runs of letters by script."""
     runs = {name: pattern.findall(text) for name, pattern in _RUNS.items()}
     letters = {name: sum(map(len, found)) for name, found in runs.items()}
     kana = letters["hiragana"] + letters["katakana"]
-    ideographs = letters["zh"]
-    is_japanese = kana > KANA_SHARE * ideographs
-    letters["zh"] = 0 if is_japanese else ideographs
-    letters["ja"] = kana + ideographs if is_japanese else 0
-    script = max(("zh", "ja", "ko", "th", "ar"), key=letters.__getitem__)
-    if script == "zh":
-        return ratio(len(_CHINESE.findall(text)), letters["zh"])
-    if script == "ja":
-        return ratio(letters["hiragana"], letters["ja"])
-    if script == "th":
-        return ratio(sum(map(len, _THAI_WORDS.findall(text))), letters["th"])
-    if script == "ko":
+    is_japanese = kana > KANA_SHARE * letters["zh"]
+    letters["ja" if is_japanese else "zh"] = letters["zh"] + kana
+    letters["zh" if is_japanese else "ja"] = 0
+    return max(("zh", "ja", "ko", "th", "ar"), key=letters.__getitem__), runs
+
+
+def _function_word_ratio(text: str, language: str, runs: Mapping[str, Sequence[str]]) -> float:
+    if language == "ko":
         is_function = [word in _KOREAN_WORDS or (len(word) > 1 and word[-1] in _KOREAN_ENDINGS) for word in runs["ko"]]
         return ratio(sum(is_function), len(is_function))
-    words = _ARABIC_MARKS.sub("", " ".join(runs["ar"])).split()
-    return ratio(sum(word in _ARABIC_WORDS for word in words), len(words))
+    if language == "ar":
+        words = _ARABIC_MARKS.sub("", " ".join(runs["ar"])).split()
+        return ratio(sum(word in _ARABIC_WORDS or (len(word) > 3 and word.startswith(_ARABIC_PREFIXES)) for word in words), len(words))
+    if language == "ja":
+        letters = {name: sum(map(len, runs[name])) for name in ("zh", "hiragana", "katakana")}
+        return ratio(letters["hiragana"], sum(letters.values()))
+    pattern = _CHINESE if language == "zh" else _THAI_WORDS
+    return ratio(sum(map(len, pattern.findall(text))), sum(map(len, runs[language])))
 
 
-def short_piece_ratio(text: str) -> float:
-    """Characters in short pieces that end no sentence / characters in all pieces; white space does not count."""
+def _short_piece_ratio(text: str, short_chars: int) -> float:
     short = total = 0
     for piece in _BETWEEN_PIECES.split(text):
         if stripped := piece.strip():
             length = len(stripped) - stripped.count(" ")
             total += length
-            if length < SHORT_PIECE_CHARS and stripped[-1] not in _SENTENCE_ENDS:
+            if length < short_chars and stripped[-1] not in _SENTENCE_ENDS:
                 short += length
     return ratio(short, total)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.quality.native_scripts import NULLABLE_RATIOS, function_word_ratio, short_piece_ratio, signals
+from pipeline.quality.native_scripts import NULLABLE_RATIOS, signals
 
 PROSE = {
     "zh": "人们在这里生活了很久，他们把自己的房子建在河边，因为那里的水是干净的，也可以用来灌溉田地。",
@@ -36,11 +36,11 @@ def test_prose_has_function_words_and_long_pieces_and_a_menu_neither(language: s
 
 def test_ratios_are_of_letters_in_the_texts_main_script() -> None:
     """By hand; a Chinese text is one of ideographs alone, and Latin letters do not count."""
-    assert function_word_ratio("我的書在桌子上") == pytest.approx(3 / 7)
-    assert function_word_ratio("東京へ行きます ABC") == pytest.approx(4 / 7)
-    assert function_word_ratio("사람은 바다") == 0.5
-    assert function_word_ratio("البيت في المدينة") == pytest.approx(1 / 3)
-    assert function_word_ratio("ที่บ้าน") == pytest.approx(3 / 7)
+    assert signals("我的書在桌子上")["function_word_ratio"] == pytest.approx(3 / 7)
+    assert signals("東京へ行きます ABC")["function_word_ratio"] == pytest.approx(4 / 7)
+    assert signals("사람은 바람")["function_word_ratio"] == 0.5
+    assert signals("البيت في المدينة")["function_word_ratio"] == pytest.approx(1 / 3)
+    assert signals("ที่บ้าน")["function_word_ratio"] == pytest.approx(3 / 7)
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,12 @@ def test_ratios_are_of_letters_in_the_texts_main_script() -> None:
         ("他来了。", 0.0),  # short, and a sentence
         ("这里有一个很长的句子，它没有在行尾结束而是继续写下去", 0.0),
         ("首页首页首页\n这里有一个很长的句子，它没有在行尾结束而是继续写下去", 6 / 32),
-        ("", 0.0),
+        ("السابق | التالي | الصفحة الرئيسية", 1.0),
     ],
 )
 def test_a_short_piece_ends_at_a_separator_and_ends_no_sentence(text: str, ratio: float) -> None:
     """Characters in such pieces, of all."""
-    assert short_piece_ratio(text) == pytest.approx(ratio)
+    assert signals(text)["short_piece_ratio"] == pytest.approx(ratio)
 
 
 def test_lost_characters_are_those_that_stand_for_another() -> None:

@@ -96,7 +96,8 @@ def test_a_languages_set_takes_the_place_of_the_classes_field_by_field() -> None
 def test_fifty_words_are_not_asked_of_chinese_japanese_and_thai() -> None:
     """What stands between two marks of punctuation is one word there: 50 are some 1,800, 1,750 and 650 characters. In characters: 50."""
     sentences = {"zh": "人们在这里生活了很久。", "ja": "この町の人は川のそばに家を建てた。", "th": "ชาวบ้านที่อยู่ริมแม่น้ำจะปลูกข้าวและผักไว้กินเอง "}
-    languages: dict[str, Any] = dict.fromkeys(sentences, {"min_gopher_word_count": None, "min_character_count": 50})
+    in_characters = {"min_gopher_word_count": None, "min_character_count": 50}
+    languages: dict[str, Any] = {language: in_characters for language in sentences}
     thresholds = ClassThresholds.model_validate({"min_gopher_word_count": 50, "languages": languages})
     for language, sentence in sentences.items():
         signals = score(view(sentence * 20))
