@@ -56,8 +56,11 @@ _ARABIC_MARKS = re.compile("[\u0640\u064b-\u0652]")
 _CONTINUOUS = f"{_THAI}{_HIRAGANA}{_KATAKANA}{_IDEOGRAPH}"
 _BETWEEN_PIECES = re.compile(rf"[\n\t|>»›·•│｜＞→／]+|[(（]\d+[)）]|\s/\s|  +|(?<=[{_CONTINUOUS}]) (?=[{_CONTINUOUS}])")  # noqa: RUF001
 _SENTENCE_ENDS = ".。!！?？؟…”」』"  # noqa: RUF001
-# What stands for a character that is lost: U+FFFD, C1 controls, private use, a question mark inside a word, a row of them.
-_LOST = re.compile("[\ufffd\x80-\x84\x86-\x9f\ue000-\uf8ff]|\\?{3,}|(?<=[^\\W\\d_])(?<=[^\x00-\x7f])\\?(?=[^\\W\\d_])(?=[^\x00-\x7f])")
+# What stands for a character that is lost: U+FFFD, C1 controls (NEL ends lines), private use; a question mark inside a word, a row of them.
+_LOST = re.compile("[\ufffd\x80-\x84\x86-\x9f\ue000-\uf8ff]")
+_LOST_QUESTION = re.compile(r"\?(?:\?{2,}|(?<=[^\W\d_]\?)(?<=[^\x00-\x7f]\?)(?=[^\W\d_])(?=[^\x00-\x7f]))")
+_ASCII = bytes(range(128))
+_ASCII_SPACES, _SPACES = ([char for char in map(chr, codes) if char.isspace()] for codes in (range(0x80), range(0x80, 0x3001)))
 
 
 def signals(text: str) -> dict[str, float | None]:
@@ -65,13 +68,16 @@ def signals(text: str) -> dict[str, float | None]:
     `function_word_ratio`: letters of the text's script that are function words (Korean, Arabic: words). `short_piece_ratio`: characters in
     pieces between line ends and separators that have fewer than 15 (Arabic 30) and end no sentence.
     """
-    characters = len("".join(text.split()))
+    characters = len(text) - sum(map(text.count, _ASCII_SPACES))
     found: dict[str, float | None] = dict.fromkeys(NULLABLE_RATIOS)
     found["character_count"], found["lost_character_ratio"] = characters, 0.0
     if text.isascii():
         return found
-    found["lost_character_ratio"] = ratio(sum(map(len, _LOST.findall(text))), characters)
-    if _ANY.search(text):
+    beyond_ascii = text.encode().translate(None, _ASCII).decode()  # in C: most of most texts is ASCII
+    characters -= sum(map(beyond_ascii.count, _SPACES))
+    lost = len(_LOST.findall(beyond_ascii)) + sum(map(len, _LOST_QUESTION.findall(text)))
+    found["character_count"], found["lost_character_ratio"] = characters, ratio(lost, characters)
+    if _ANY.search(beyond_ascii):
         language, runs = _read_as(text)
         found["function_word_ratio"] = _function_word_ratio(text, language, runs)
         found["short_piece_ratio"] = _short_piece_ratio(text, SHORT_ARABIC_PIECE_CHARS if language == "ar" else SHORT_PIECE_CHARS)
