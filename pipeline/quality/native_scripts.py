@@ -1,8 +1,8 @@
 """Signals of text in scripts that English rules do not fit: Chinese, Japanese, Thai, Korean, Arabic. All are counted in characters.
 
-A text without such a script has no `function_word_ratio` and no `short_piece_ratio`: null, which passes every threshold (RULE 16). Which
-of the five a text is read as goes by its script alone, so that documents of equal text share their signals (RULE 14): kana among the
-ideographs make them Japanese, Arabic letters are Arabic (Persian and Urdu get a value that no threshold should be about).
+A text with hardly a letter of such a script has no `function_word_ratio` and no `short_piece_ratio`: null, which passes every threshold
+(RULE 16). Which of the five a text is read as goes by its script alone, so that documents of equal text share their signals (RULE 14):
+kana among the ideographs make them Japanese, Arabic letters are Arabic (Persian and Urdu get a value that no threshold should be about).
 
 Function words make up much of any prose and little of menus, lists of links, and text read in a wrong charset. Where words are not
 separated they are found as characters: particles and endings in hiragana, the Chinese particles, pronouns, prepositions and auxiliaries
@@ -32,6 +32,7 @@ _RUNS = {
         ("zh", _IDEOGRAPH), ("hiragana", _HIRAGANA), ("katakana", _KATAKANA), ("ko", _HANGUL), ("th", _THAI), ("ar", _ARABIC_LETTERS)
     )
 }  # fmt: skip
+MIN_SHARE = 0.05  # of the characters: a text with fewer such letters only quotes them
 KANA_SHARE = 0.05  # of the ideographs: from there they are Japanese
 
 _CHINESE = re.compile(
@@ -77,7 +78,7 @@ def signals(text: str) -> dict[str, float | None]:
     characters -= sum(map(beyond_ascii.count, _SPACES))
     lost = len(_LOST.findall(beyond_ascii)) + sum(map(len, _LOST_QUESTION.findall(text)))
     found["character_count"], found["lost_character_ratio"] = characters, ratio(lost, characters)
-    if _ANY.search(beyond_ascii):
+    if len(_ANY.findall(beyond_ascii)) > MIN_SHARE * characters:
         language, runs = _read_as(text)
         found["function_word_ratio"] = _function_word_ratio(text, language, runs)
         found["short_piece_ratio"] = _short_piece_ratio(text, SHORT_ARABIC_PIECE_CHARS if language == "ar" else SHORT_PIECE_CHARS)
