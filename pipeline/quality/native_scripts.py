@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.quality.view import ratio
 
 COUNTS = ("character_count",)
-RATIOS = ("lost_character_ratio",)
+RATIOS = ("lost_character_ratio", "native_letter_ratio")
 NULLABLE_RATIOS = ("function_word_ratio", "short_piece_ratio")
 SHORT_PIECE_CHARS, SHORT_ARABIC_PIECE_CHARS = 15, 30  # an item of a menu has as many words, and more letters a word, in Arabic
 
@@ -65,20 +65,22 @@ _ASCII_SPACES, _SPACES = ([char for char in map(chr, codes) if char.isspace()] f
 
 
 def signals(text: str) -> dict[str, float | None]:
-    """`character_count`: characters that are not white space. `lost_character_ratio`: of them, what stands for a lost one.
-    `function_word_ratio`: letters of the text's script that are function words (Korean, Arabic: words). `short_piece_ratio`: characters in
-    pieces between line ends and separators that have fewer than 15 (Arabic 30) and end no sentence.
+    """`character_count`: characters that are not white space. Of them: `lost_character_ratio`, what stands for a lost one, and
+    `native_letter_ratio`, letters of these scripts. `function_word_ratio`: letters of the text's script that are function words (Korean,
+    Arabic: words). `short_piece_ratio`: characters in pieces between line ends and separators that have fewer than 15 (Arabic 30) and end
+    no sentence.
     """
     characters = len(text) - sum(map(text.count, _ASCII_SPACES))
     found: dict[str, float | None] = dict.fromkeys(NULLABLE_RATIOS)
-    found["character_count"], found["lost_character_ratio"] = characters, 0.0
+    found |= {"character_count": characters, "lost_character_ratio": 0.0, "native_letter_ratio": 0.0}
     if text.isascii():
         return found
     beyond_ascii = text.encode().translate(None, _ASCII).decode()  # in C: most of most texts is ASCII
     characters -= sum(map(beyond_ascii.count, _SPACES))
     lost = len(_LOST.findall(beyond_ascii)) + sum(map(len, _LOST_QUESTION.findall(text)))
-    found["character_count"], found["lost_character_ratio"] = characters, ratio(lost, characters)
-    if len(_ANY.findall(beyond_ascii)) > MIN_SHARE * characters:
+    native = ratio(len(_ANY.findall(beyond_ascii)), characters)
+    found |= {"character_count": characters, "lost_character_ratio": ratio(lost, characters), "native_letter_ratio": native}
+    if native > MIN_SHARE:
         language, runs = _read_as(text)
         found["function_word_ratio"] = _function_word_ratio(text, language, runs)
         found["short_piece_ratio"] = _short_piece_ratio(text, SHORT_ARABIC_PIECE_CHARS if language == "ar" else SHORT_PIECE_CHARS)

@@ -72,6 +72,7 @@ class Thresholds(Strict):
     min_stop_word_ratio: float | None = Field(None, description="English function words per word")
     min_character_count: int | None = Field(None, description="characters that are not white space")
     max_lost_character_ratio: float | None = Field(None, description="of them U+FFFD, C1 controls, private use, `?` inside words")
+    min_native_letter_ratio: float | None = Field(None, description="of them letters of Chinese, Japanese, Thai, Korean, Arabic script")
     min_function_word_ratio: float | None = Field(
         None, description="letters (ko, ar: words) that are function words; null but in Chinese, Japanese, Thai, Korean, Arabic script"
     )

@@ -68,6 +68,12 @@ def test_lost_characters_are_those_that_stand_for_another() -> None:
     assert signals("What????")["lost_character_ratio"] == 0.0
 
 
+def test_what_is_read_in_a_wrong_charset_has_no_letter_of_its_script() -> None:
+    """So that it goes although a source declares its language."""
+    assert signals(PROSE["zh"])["native_letter_ratio"] == pytest.approx(40 / 45, abs=0.05)
+    assert signals(PROSE["zh"].encode().decode("cp1252", "ignore"))["native_letter_ratio"] == 0.0
+
+
 @given(st.text(st.characters(max_codepoint=0x5FF)))
 def test_other_scripts_have_no_ratio_of_function_words(text: str) -> None:
     """Null, so that no threshold on them drops a document in Latin, Greek, Cyrillic or Hebrew script."""
