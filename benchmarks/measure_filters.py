@@ -70,7 +70,9 @@ def seconds_of(work: Callable[[str], Any], texts: Sequence[str]) -> tuple[list[A
     return found, time.process_time() - started
 
 
-def compare(name: str, folder: str, texts: Sequence[str], kwargs: dict[str, Any], signals: Sequence[dict[str, float]]) -> dict[str, Any]:
+def compare(
+    name: str, folder: str, texts: Sequence[str], kwargs: dict[str, Any], signals: Sequence[dict[str, float | None]]
+) -> dict[str, Any]:
     """One filter on the texts of one folder: how many both keep, and how often they agree."""
     wanted, thresholds = CASES[name]
     block = build(wanted.model_copy(update={"kwargs": {**wanted.kwargs, **kwargs}}))

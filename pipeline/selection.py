@@ -44,7 +44,7 @@ from pipeline.exact_copies import Ids, ask_steps, partitions_of, ranges_by_part,
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.quality import config as quality_config
 from pipeline.quality.config import EVAL_TASKS_FILE
-from pipeline.quality.thresholds import bounds, keep_all
+from pipeline.quality.thresholds import ClassThresholds, Thresholds, bounds, keep_all
 from pipeline.select.config import Config
 from pipeline.select.decide import component_of, domain_of, text_class_of
 from pipeline.select.edits import edited_size_bytes, merge_edits, removed_lines
@@ -102,8 +102,10 @@ def check_config(config: Config, quality: quality_config.Config, sources: Sequen
     }
     blocks = {f"datatrove_{item.name}" for item in quality.datatrove_filters}
     for text_class in TEXT_CLASSES:
-        for bound in bounds(getattr(config.thresholds, text_class)):
-            where = f"select.thresholds.{text_class}"
+        thresholds: ClassThresholds = getattr(config.thresholds, text_class)
+        sets = {"": thresholds.of_class} | {f".languages.{tag}": found for tag, found in thresholds.languages.items()}
+        for place, bound in ((place, bound) for place, found in sets.items() for bound in bounds(found)):
+            where = f"select.thresholds.{text_class}{place}"
             if bound.signal.startswith("datatrove_") and bound.signal not in blocks:
                 name = bound.signal.removeprefix("datatrove_")
                 raise ConfigError(f"{where}.datatrove_filters: {name!r} is not among quality.datatrove_filters")
@@ -218,7 +220,7 @@ def judge_part(job: Job, source: str, part: int, wanted: frozenset[bytes]) -> tu
         for domain, language, score, row in zip(chosen, languages, scores, rows, strict=True)
     ]
     edits = _edits(job, source, part, documents["id"], classes, signals["pii"].to_pylist())
-    reasons, twins = _reasons(signals, classes, config), clusters["twin"].to_pylist()
+    reasons, twins = _reasons(signals, classes, languages, config), clusters["twin"].to_pylist()
     sizes = signals["text_size_bytes"].to_pylist()
     emptied = _emptied(job, source, part, sizes, edits)
     for i, reason in enumerate(reasons):
@@ -240,13 +242,15 @@ def judge_part(job: Job, source: str, part: int, wanted: frozenset[bytes]) -> tu
     return judged, _members(judged, clusters, documents["date"], scores, facts.priority, wanted)
 
 
-def _reasons(signals: pa.Table, classes: Sequence[str], config: Config) -> list[str | None]:
+def _reasons(signals: pa.Table, classes: Sequence[str], languages: Sequence[str], config: Config) -> list[str | None]:
     """The first reason by quality, language or overlap with evaluation, per document."""
     found: list[str | None] = [None] * len(classes)
     overlap = overlap_reasons(signals["eval_overlap"], config.min_item_coverage)
-    for text_class in sorted(set(classes)):
-        rows = [i for i, name in enumerate(classes) if name == text_class]
-        reasons = keep_all(signals.take(pa.array(rows, pa.int64())), getattr(config.thresholds, text_class))
+    by_set = dict[Thresholds, list[int]]()
+    for i, (text_class, language) in enumerate(zip(classes, languages, strict=True)):
+        by_set.setdefault(getattr(config.thresholds, text_class).of_language(language), []).append(i)
+    for thresholds, rows in by_set.items():
+        reasons = keep_all(signals.take(pa.array(rows, pa.int64())), thresholds)
         for i, reason in zip(rows, reasons, strict=True):
             found[i] = reason or overlap[i]
     return found

@@ -22,7 +22,7 @@ from pipeline.documents import (
     read_documents,
 )
 from pipeline.ingest.documents import QUARANTINE_FILE
-from pipeline.quality.thresholds import Thresholds, bounds
+from pipeline.quality.thresholds import ClassThresholds, bounds
 from storage.artifact import Manifest
 from storage.errors import ConfigError, IntegrityError
 from storage.tables import read_table
@@ -166,7 +166,7 @@ def explain(run: Run, place: Place) -> dict[str, Any]:
     facts["lost_to"] = _lost_to(run, facts.get("select"))
     if facts.get("select") and facts.get("quality"):
         signals = {**facts["quality"], "language_probability": document["language_probability"]}
-        facts["bound"] = _broken_bound(run.need("select"), facts["select"], signals)
+        facts["bound"] = _broken_bound(run.need("select"), facts["select"], signals, document["language"])
     if facts.get("select"):
         edits = [Edit(**edit) for edit in facts["select"]["edits"]]
         facts["edited_text"] = apply_edits(document["text"], edits)
@@ -179,10 +179,10 @@ def explain(run: Run, place: Place) -> dict[str, Any]:
     return facts
 
 
-def _broken_bound(selection: Manifest, row: Mapping[str, Any], signals: Mapping[str, Any]) -> str | None:
+def _broken_bound(selection: Manifest, row: Mapping[str, Any], signals: Mapping[str, Any], language: str) -> str | None:
     """The value beside the threshold by which `selection` dropped a document: `gopher_word_count 42 < min 50`; None for other reasons."""
-    thresholds = Thresholds.model_validate(selection.payload["config"]["thresholds"][row["text_class"]])
-    for signal, is_minimum, value, reason in bounds(thresholds):
+    thresholds = ClassThresholds.model_validate(selection.payload["config"]["thresholds"][row["text_class"]])
+    for signal, is_minimum, value, reason in bounds(thresholds.of_language(language)):
         found = signals.get(signal)
         if reason == row["reason"] and found is not None and (found < value if is_minimum else found > value):
             return f"{signal} {_number(found)} {'< min' if is_minimum else '> max'} {_number(value)}"

@@ -106,6 +106,8 @@ def _only_lacks_wrong_items(location: Location, kind: str, others: Sequence[Loca
 
 def _line(error: dict[str, Any], model: type[BaseModel], written: Written | None) -> str:
     location, kind = error["loc"], error["type"]
+    if location[-1:] == ("[key]",):  # what is wrong is a name, which the place ends with
+        return f"{dotted(location[:-1])}: {error['msg'].removeprefix('Value error, ')}"
     path = dotted(location) or "(top)"
     if kind == "extra_forbidden":
         known = _field_names(model, location[:-1])

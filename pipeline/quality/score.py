@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.classifier_steps import Fitted
-from pipeline.quality import c4, fineweb, gopher
+from pipeline.quality import c4, fineweb, gopher, native_scripts
 from pipeline.quality.classifier import line_of, scores
 from pipeline.quality.config import Config
 from pipeline.quality.datatrove_blocks import verdict
@@ -20,19 +20,20 @@ from pipeline.quality.view import FUNCTION_WORD, View, ratio, view
 from pipeline.words import words
 from storage.tables import ID
 
-COUNTS = (*gopher.COUNTS, *c4.COUNTS)
-RATIOS = (*gopher.RATIOS, *c4.RATIOS, *fineweb.RATIOS, "stop_word_ratio")
+COUNTS = (*gopher.COUNTS, *c4.COUNTS, *native_scripts.COUNTS)
+RATIOS = (*gopher.RATIOS, *c4.RATIOS, *fineweb.RATIOS, "stop_word_ratio", *native_scripts.RATIOS)
 PII = pa.list_(pa.struct([pa.field("start", pa.int32()), pa.field("end", pa.int32()), pa.field("kind", pa.string())]))
 
 
-def score(view: View) -> dict[str, float]:
-    """The heuristic signals of a document, by name (`COUNTS` whole numbers, `RATIOS` otherwise)."""
+def score(view: View) -> dict[str, float | None]:
+    """The heuristic signals of a document, by name (`COUNTS` whole numbers, `RATIOS` otherwise; `NULLABLE_RATIOS` may be None)."""
     return {
         **gopher.quality_signals(view),
         **gopher.repetition_signals(view),
         **c4.signals(view),
         **fineweb.signals(view),
         "stop_word_ratio": ratio(view.count(FUNCTION_WORD), len(view.words)),
+        **native_scripts.signals(view.text),
     }
 
 
@@ -43,13 +44,14 @@ def beyond_text(config: Config) -> tuple[str, ...]:
 
 
 def signals_schema(config: Config) -> pa.Schema:
-    """Schema of the signals table, a row a document. Null: the recipe does not ask for it."""
+    """Schema of the signals table, a row a document. Null: the recipe does not ask for it, or the text is in a script without it."""
     return pa.schema(
         [
             pa.field("id", ID, nullable=False),
             pa.field("text_size_bytes", pa.int64(), nullable=False),  # UTF-8, unedited
             *(pa.field(name, pa.int32(), nullable=False) for name in COUNTS),
             *(pa.field(name, pa.float32(), nullable=False) for name in RATIOS),
+            *(pa.field(name, pa.float32()) for name in native_scripts.NULLABLE_RATIOS),
             pa.field("dirty_words", pa.int32()),  # matches in the list of the document's language
             pa.field("dirty_word_ratio", pa.float32()),  # per word
             pa.field("quality_score", pa.float32()),  # probability of the positive label

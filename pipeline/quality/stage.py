@@ -46,7 +46,7 @@ from storage.tables import parse_table
 
 BASELINES = {"stop_word_ratios": "stop_word_ratio", "word_counts": "word_count"}
 NAME = "quality"
-VERSION = 5
+VERSION = 6
 __all__ = ["NAME", "VERSION", "Config", "check_config", "resolve_files", "run"]
 
 

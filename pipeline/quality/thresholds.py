@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from pipeline.language_tags import LanguageTag, canonical, widening
 from storage.strict import Strict
 
 GOPHER = "Gopher, arXiv 2112.11446, Table A1"
@@ -69,10 +70,66 @@ class Thresholds(Strict):
     max_fineweb_newline_ratio: float | None = Field(None, description="line ends per word; 0.3")
 
     min_stop_word_ratio: float | None = Field(None, description="English function words per word")
+    min_character_count: int | None = Field(None, description="characters that are not white space")
+    max_lost_character_ratio: float | None = Field(None, description="of them U+FFFD, C1 controls, private use, `?` inside words")
+    min_native_letter_ratio: float | None = Field(None, description="of them letters of Chinese, Japanese, Thai, Korean, Arabic script")
+    min_function_word_ratio: float | None = Field(
+        None, description="letters (ko, ar: words) that are function words; null but in Chinese, Japanese, Thai, Korean, Arabic script"
+    )
+    max_short_piece_ratio: float | None = Field(
+        None, description="characters in pieces of fewer than 15 that end no sentence; null as that"
+    )
     max_dirty_words: int | None = Field(None, description="matches in the lists for the document's language; C4 0")
     max_dirty_word_ratio: float | None = Field(None, description="matches per word")
     min_quality_score: float | None = Field(None, description="probability of the positive label by the quality classifier")
     datatrove_filters: tuple[str, ...] = Field((), description="names of the quality stage's datatrove_filters that must keep the document")
+
+
+class ClassThresholds(Thresholds):
+    """Thresholds of a text class, and those of documents in some languages.
+
+    A language's set takes the class's place field by field: what it names holds, null turning a field off, and what it does not name is
+    as in the class. Of several tags that cover a document's language the narrowest counts alone; sets do not add up.
+    """
+
+    languages: dict[LanguageTag, Thresholds] = Field({}, description="by BCP 47 tag; zh covers zh-Hant")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_fields(cls, value: Any) -> Any:
+        """A plain set of thresholds is a class's without languages."""
+        return {name: getattr(value, name) for name in value.model_fields_set} if isinstance(value, Thresholds) else value
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _tags_differ(cls, languages: Any) -> Any:
+        if isinstance(languages, Mapping):
+            named: dict[str, str] = {}
+            for tag in map(str, languages):
+                try:
+                    same = canonical(tag)
+                except ValueError:
+                    continue  # said of the key itself
+                if (other := named.setdefault(same, tag)) != tag:
+                    raise ValueError(f"{other!r} and {tag!r} are one language, {same}; name it once")
+        return languages
+
+    @model_validator(mode="after")
+    def _inherit(self) -> ClassThresholds:
+        """Sets of languages become whole, so that what is stored says what holds. A set that is whole already stays."""
+        own = {name: getattr(self, name) for name in Thresholds.model_fields}
+        for tag, given in self.languages.items():
+            self.languages[tag] = Thresholds(**own | {name: getattr(given, name) for name in given.model_fields_set})
+        return self
+
+    def of_language(self, language: str) -> Thresholds:
+        """The set that holds for documents of `language`, a tag in canonical form."""
+        return next((self.languages[tag] for tag in widening(language) if tag in self.languages), self.of_class)
+
+    @functools.cached_property
+    def of_class(self) -> Thresholds:
+        """The set without those of languages."""
+        return Thresholds(**{name: getattr(self, name) for name in Thresholds.model_fields})
 
 
 class Bound(NamedTuple):

@@ -1,4 +1,4 @@
-"""Everything that decides: thresholds per text class, survivors, components, edits."""
+"""Everything that decides: thresholds per text class and language, survivors, components, edits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from pipeline.domains.config import Domain
 from pipeline.domains.thresholds import MIN_PROPOSED
 from pipeline.language_tags import LanguageTag
-from pipeline.quality.thresholds import Thresholds
+from pipeline.quality.thresholds import ClassThresholds
 from storage.strict import LATER, Strict
 
 Policy = Literal["newest", "longest", "best_quality", "preferred_source"]
@@ -28,11 +28,11 @@ class SourceFacts(Strict):
 class ThresholdsByClass(Strict):
     """A set of thresholds per text class; what a set does not name is off, and a class that is not named has an empty set."""
 
-    web: Thresholds = Field(default_factory=Thresholds)
-    general: Thresholds = Field(default_factory=Thresholds)
-    math: Thresholds = Field(default_factory=Thresholds)
-    code: Thresholds = Field(default_factory=Thresholds)
-    multilingual: Thresholds = Field(default_factory=Thresholds)
+    web: ClassThresholds = Field(default_factory=ClassThresholds)
+    general: ClassThresholds = Field(default_factory=ClassThresholds)
+    math: ClassThresholds = Field(default_factory=ClassThresholds)
+    code: ClassThresholds = Field(default_factory=ClassThresholds)
+    multilingual: ClassThresholds = Field(default_factory=ClassThresholds)
 
 
 class Survivors(Strict):

@@ -30,7 +30,8 @@ def fit(raw: dict[str, Any], corpus: Path) -> list[str]:
         if not all(any(corpus.glob(item["path"])) for item in raw["quality"].get(part, ())):
             raw["quality"].pop(part)
             for limits in raw["select"]["thresholds"].values():
-                limits.pop(threshold, None)
+                for some in (limits, *limits.get("languages", {}).values()):
+                    some.pop(threshold, None)
             changes.append(f"no quality.{part}: its files are not there")
     return changes
 

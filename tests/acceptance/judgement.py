@@ -1,8 +1,9 @@
-"""Extraction, language and domain judged as well as by the best tools, on what trained nothing.
+"""Extraction, language, domain and scripts without spaces judged as well as by the best tools, on what trained nothing.
 
-CORPUS= names a folder with any of `extraction/*.jsonl.gz` (html or html_b64, main_content), `langid/*.jsonl.gz` (text, lang) and
-`domain/*.jsonl.gz` (text, domain); without it ../shared/corpus: of its labelled pages those of registered domains that trained nothing, of
-its texts the sources kept out. The domain classifier trains on ../shared/corpus. SEED= draws the generated pages.
+CORPUS= names a folder with any of `extraction/*.jsonl.gz` (html or html_b64, main_content), `langid/*.jsonl.gz` (text, lang),
+`domain/*.jsonl.gz` (text, domain) and `scripts/*.jsonl.gz` (text, lang, kind: native, mojibake, navigation); without it ../shared/corpus:
+of its labelled pages those of registered domains that trained nothing, of its texts the sources kept out. The domain classifier trains on
+../shared/corpus. SEED= draws the generated pages.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure_domains, measure_language
+from benchmarks import measure_domains, measure_language, measure_scripts
 from benchmarks.measure_extraction import LABELLED, Page, pages, rows_of_child, word_f1
 from benchmarks.page_parts import Kept
 from benchmarks.shared_corpus import EXTRACTION, LANGUAGES
+from flows.recipe.loading import load_recipe
 from pipeline.ingest.config import LanguageConfig
 from pipeline.ingest.extract import text_of
 from pipeline.ingest.html import html_to_text, normal_text
@@ -44,6 +46,7 @@ FORMULAS = (
 )
 TEX = ("E=mc^{2}", "\\frac{1}{2}mv^2", "\\int_0^1 x\\,dx", "a_{ij}", "\\sqrt{x+1}", "\\sum_{k} k")
 ASKED_TEXTS_PER_S, ASKED_DOMAINS, ASKED_LEAVING = 5000, 0.965, 20
+ASKED_NATIVE, ASKED_DROPPED = 0.95, 0.6
 DOMAINS_LABELLED = "domain/*.jsonl.gz"
 PEER = "lid176"
 
@@ -168,6 +171,26 @@ def domain_checks(checks: Checks, corpus: Path, seed: int) -> None:
     checks.sabotage("a classifier taught by shuffled labels", wrong < ASKED_DOMAINS, f"accuracy {wrong:.3f}")
 
 
+def script_checks(checks: Checks, corpus: Path) -> None:
+    """By the thresholds of recipes/corpus.yaml: native text kept in each language, mojibake and navigation dropped."""
+    print("  scripts without spaces: by the thresholds of recipes/corpus.yaml, beside those of the class without languages", flush=True)
+    thresholds, texts = load_recipe("corpus").select.thresholds, measure_scripts.texts_of(corpus)
+    for share in measure_scripts.measure(texts, measure_scripts.judge_of(thresholds)):
+        is_native, name = share.kind == measure_scripts.NATIVE, f"{share.kind}, {share.language}"
+        kept, beside = share.kept if is_native else 1 - share.kept, share.baseline if is_native else 1 - share.baseline
+        asked = ASKED_NATIVE if is_native else ASKED_DROPPED
+        figure = f"{kept:.1%} {'kept' if is_native else 'dropped'}"
+        baseline = f"by the class {beside:.1%}; {share.texts:,} texts"
+        if is_native == (share.language == "all"):
+            checks.note(name, f"{figure} ({baseline})")
+        else:
+            checks.check(name, figure, f"at least {asked:.0%} ({baseline})", kept >= asked)
+    wrong = measure_scripts.measure(texts, measure_scripts.judge_of(measure_scripts.in_words(thresholds)))
+    native = [share for share in wrong if share.kind == measure_scripts.NATIVE]
+    kept = min((share.kept for share in native), default=0.0)
+    checks.sabotage("thresholds in words", kept < ASKED_NATIVE, f"{kept:.1%} kept in one language")
+
+
 def main() -> None:
     """Run the checks that the corpus has labels for."""
     given = arguments(__doc__ or "", ("corpus", "seed"))
@@ -179,6 +202,8 @@ def main() -> None:
         language_checks(checks, corpus)
     if any(corpus.glob(DOMAINS_LABELLED)) or given.corpus is None:
         domain_checks(checks, corpus, given.seed)
+    if any(corpus.glob(measure_scripts.LABELLED)) or given.corpus is None:
+        script_checks(checks, corpus)
     checks.finish()
 
 

@@ -89,7 +89,7 @@ def test_the_bytes_are_those_of_this_version(tmp_path: Path) -> None:
         Doc("b", "Write to ann@example.org or 8.8.8.8 {now}."),
     ]
     _, quality = score_all(tmp_path, docs, Config())
-    assert (VERSION, quality.digest) == (5, "f532958765768ed2b7e79ceda1cc1050804a8e072f34611b62ad0bacd7097cdd")
+    assert (VERSION, quality.digest) == (6, "4155cb4b272858e44ce9efe092b44b84cf52b4fea2e6405289bebc1e236ba725")
 
 
 def test_equal_texts_are_scored_once_and_share_the_row(tmp_path: Path) -> None:

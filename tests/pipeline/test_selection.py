@@ -236,6 +236,19 @@ def test_thresholds_hold_per_text_class_and_null_scores_pass(tmp_path: Path) -> 
     assert all(read_table(store, manifest, name).schema == SELECTION for name in manifest.names() if name.endswith(".parquet"))
 
 
+def test_a_document_is_judged_by_the_set_of_its_language(tmp_path: Path) -> None:
+    """Of the class's where the language has none; a set that needs a signal which is off is refused with its place."""
+    by_language = {"min_gopher_word_count": 5, "languages": {"zh": {"min_gopher_word_count": None, "min_character_count": 4}}}
+    texts = {"long": ("汉字汉字", "zh-Hans"), "short": ("汉字", "zh-Hant"), "other": ("漢字漢字", "ja"), "many": ("a b c d e", "fr")}
+    docs = [Doc(key, text, language=language) for key, (text, language) in texts.items()]
+    wanted = config(thresholds=ThresholdsByClass.model_validate({"multilingual": by_language}))
+    rows, _, _ = decide(tmp_path, docs, wanted)
+    assert reasons(rows) == {"short": "character_count", "other": "gopher_word_count"}
+    off = config(thresholds=ThresholdsByClass.model_validate({"web": {"languages": {"zh": {"max_dirty_words": 0}}}}))
+    with pytest.raises(ConfigError, match=r"thresholds\.web\.languages\.zh: a threshold on dirty_words has no effect"):
+        selection.check_config(off, QualityConfig(), ["web", "books"])
+
+
 def test_the_bytes_are_those_of_this_version(tmp_path: Path) -> None:
     """RULE 12: another digest means other output: bump VERSION, then change the digest here."""
     docs = [

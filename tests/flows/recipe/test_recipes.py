@@ -158,6 +158,29 @@ def test_a_text_class_that_is_left_out_has_no_thresholds(tmp_path: Path) -> None
         load_recipe(changed(tmp_path, "select.thresholds", {**TEST_THRESHOLDS, "maths": {}}))
 
 
+def test_thresholds_of_languages_are_refused_by_their_place_all_in_one_round(tmp_path: Path) -> None:
+    """A tag that is none, a field that does not exist, a value that is no number."""
+    languages = {"xx1": {}, "zh": {"min_charcter_count": 3}, "ko": {"min_character_count": "many"}}
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(changed(tmp_path, "select.thresholds", {**TEST_THRESHOLDS, "multilingual": {"languages": languages}}))
+    first, *lines = str(caught.value).splitlines()
+    assert first.endswith("3 wrong fields")
+    expected = ("ko.min_character_count: 'many'", "xx1: 'xx1' is no BCP 47 tag", "zh.min_charcter_count: unknown field")
+    for line, said in zip(lines, expected, strict=True):
+        assert line.startswith(f"  select.thresholds.multilingual.languages.{said}")
+
+
+@pytest.mark.parametrize("name", ["corpus", "demo", "llama3-8b", "llama3-70b", "llama3-405b"])
+def test_published_recipes_have_sets_for_scripts_without_spaces(name: str) -> None:
+    """The same for pages and for documents that are declared multilingual; nothing is counted in words there."""
+    thresholds = load_recipe(name).select.thresholds
+    for sets in (thresholds.web, thresholds.multilingual):
+        assert sorted(sets.languages) == ["ar", "ja", "ko", "th", "zh"]
+        for found in sets.languages.values():
+            assert found.min_gopher_word_count is found.min_gopher_stop_words is found.max_gopher_top_2gram_char_ratio is None
+            assert None not in (found.min_character_count, found.min_function_word_ratio, found.max_short_piece_ratio)
+
+
 def test_a_missing_field_and_a_key_given_twice_are_refused(tmp_path: Path) -> None:
     """A YAML reader's silence is no answer."""
     file = tmp_path / "r.yaml"
