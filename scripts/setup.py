@@ -242,7 +242,7 @@ def set_up_peers() -> None:
             if done.is_file():
                 continue
             say(f"making an environment for the benchmarks' peer {lock.stem}")
-            uv = [VENV / "bin" / "uv", "--quiet", "--no-progress"]
+            uv: list[str | Path] = [VENV / "bin" / "uv", "--quiet", "--no-progress"]
             missing = f"The environment of the peer {lock.stem} could not be made."
             run([*uv, "venv", "--clear", "--python", VENV / "bin" / "python", folder], missing=missing, remedy=network)
             install = [*uv, "pip", "install", "--require-hashes", "--python", python, "-r", lock]
