@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from storage.strict import Strict
+from storage.strict import LATER, Strict
 
 GOPHER = "Gopher, arXiv 2112.11446, Table A1"
+NO_BOUNDS = ("datatrove_filters", "min_quality_percentile")  # select turns a percentile into a score before it decides
 
 
 class Thresholds(Strict):
@@ -72,7 +73,16 @@ class Thresholds(Strict):
     max_dirty_words: int | None = Field(None, description="matches in the lists for the document's language; C4 0")
     max_dirty_word_ratio: float | None = Field(None, description="matches per word")
     min_quality_score: float | None = Field(None, description="probability of the positive label by the quality classifier")
+    min_quality_percentile: Annotated[float | None, LATER] = Field(
+        None, ge=0, lt=100, description="the lowest percents of the class by quality score go; instead of min_quality_score (RULE 18)"
+    )
     datatrove_filters: tuple[str, ...] = Field((), description="names of the quality stage's datatrove_filters that must keep the document")
+
+    @model_validator(mode="after")
+    def _one_cut_by_score(self) -> Thresholds:
+        if self.min_quality_score is not None and self.min_quality_percentile is not None:
+            raise ValueError("min_quality_score and min_quality_percentile both cut by the quality score: give one of them")
+        return self
 
 
 class Bound(NamedTuple):
@@ -90,7 +100,7 @@ def bounds(thresholds: Thresholds) -> tuple[Bound, ...]:
     found = []
     for name in type(thresholds).model_fields:
         value = getattr(thresholds, name)
-        if name != "datatrove_filters" and value is not None:
+        if name not in NO_BOUNDS and value is not None:
             kind, signal = name.split("_", 1)
             reason = "language" if signal == "language_probability" else signal
             found.append(Bound(signal, kind == "min", float(np.float32(value)), reason))
