@@ -1,8 +1,8 @@
 """Extraction, language, domain and quality judged as well as by the best tools, on what trained nothing.
 
 CORPUS= names a folder with any of `extraction/*.jsonl.gz` (html or html_b64, main_content), `langid/*.jsonl.gz` (text, lang),
-`domain/*.jsonl.gz` (text, domain) and `quality/*.jsonl.gz` (text, label 0 or 1); without it ../shared/corpus: of its labelled pages those of
-registered domains that trained nothing, of its texts the sources kept out. The classifiers of domain and of quality train on
+`domain/*.jsonl.gz` (text, domain) and `quality/*.jsonl.gz` (text, label 0 or 1); without it ../shared/corpus: of its labelled pages those
+of registered domains that trained nothing, of its texts the sources kept out. The classifiers of domain and of quality train on
 ../shared/corpus. SEED= draws the generated pages and the bootstrap.
 """
 

@@ -160,12 +160,13 @@ def write_inputs(
     partitions: int = 4,
     held_out_fraction: float = 0.0,
     thresholds: Mapping[str, float] | None = None,
+    quality: QualityConfig | None = None,
 ) -> dict[str, Manifest]:
     """All inputs of select."""
     return {
         **write_documents(store, docs, partitions),
         "clusters": write_clusters(store, docs, partitions, held_out_fraction),
-        "quality": write_quality(store, docs, partitions),
+        "quality": write_quality(store, docs, partitions, quality),
         "domains": write_domains(store, docs, partitions, thresholds),
     }
 

@@ -63,11 +63,12 @@ def judged_by(model: Model, text: str) -> float:
 
 
 def score_all(
-    tmp_path: Path, docs: Sequence[Doc], config: Config, *, held_out: float = 0.0, name: str = "store", **changes: Any
+    tmp_path: Path, docs: Sequence[Doc], config: Config, *, held_out: float = 0.0, name: str = "store", partitions: int = 4, **changes: Any
 ) -> tuple[Store, Manifest]:
     """Run the stage on handmade inputs."""
     store = Store(str(tmp_path / name))
-    inputs = {**write_documents(store, docs, 4), **write_dropped(store, docs, 4), "clusters": write_clusters(store, docs, 4, held_out)}
+    inputs = {**write_documents(store, docs, partitions), **write_dropped(store, docs, partitions)}
+    inputs["clusters"] = write_clusters(store, docs, partitions, held_out)
     return store, run(store=store, raw=Store(str(tmp_path / "raw")), config=config, inputs=inputs, **changes)
 
 

@@ -428,6 +428,7 @@ def test_the_printed_mixture_says_where_its_tokens_come_from(tmp_path: Path) -> 
     [
         ({"sources": {"web": WEB}}, r"select.sources: names \['web'\]"),
         ({"thresholds": by_class(web=Thresholds(min_quality_score=0.5))}, "quality_score has no effect while quality.classifier is off"),
+        ({"thresholds": by_class(web=Thresholds(min_quality_percentile=5))}, "min_quality_percentile: there is no quality score"),
         ({"thresholds": by_class(math=Thresholds(max_dirty_words=0))}, "thresholds.math: a threshold on dirty_words has no effect"),
         ({"thresholds": by_class(code=Thresholds(datatrove_filters=("x",)))}, "'x' is not among quality.datatrove_filters"),
         ({"components": (Component(name="best", domain="math", min_quality_score=0.5),)}, "'best' needs a quality score"),
