@@ -44,9 +44,9 @@ def menu(seed: int, n_lines: int = 20) -> str:
     return "\n".join(random.Random(seed).choices(MENU, k=n_lines))
 
 
-def pages(count: int = 60, **fields: str) -> list[Doc]:
+def pages(count: int = 60) -> list[Doc]:
     """Web pages with what was left out of them, and two that are not in the sample."""
-    found = [Doc(f"p{i}", prose(i), left_out=menu(i), **fields) for i in range(count)]
+    found = [Doc(f"p{i}", prose(i), left_out=menu(i)) for i in range(count)]
     return [*found, Doc("good", prose(1000)), Doc("bad", menu(1001))]
 
 
