@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from pipeline.quality.config import Config
 from pipeline.quality.score import signals_schema
-from pipeline.quality.thresholds import PUBLISHED, Thresholds, bounds, keep, keep_all
+from pipeline.quality.thresholds import NO_BOUNDS, PUBLISHED, Thresholds, bounds, keep, keep_all
 
-SIGNALS = [field for field in Thresholds.model_fields if field != "datatrove_filters"]
+SIGNALS = [field for field in Thresholds.model_fields if field not in NO_BOUNDS]
 
 
 def test_every_threshold_names_its_direction_and_a_signal_that_is_scored() -> None:
