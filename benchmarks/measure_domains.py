@@ -29,14 +29,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.fasttext_training import FastTextConfig, load, probabilities, train
 from benchmarks.shared_corpus import LABELS, TEXTS, files, kept_out, rows, stem, web_records, web_text
-from pipeline.classifier_steps import Fitted
+from pipeline.classifier_steps import LABEL, Fitted
 from pipeline.documents import DOMAINS, keyed_fraction
 from pipeline.domains import logistic, thresholds
 from pipeline.domains.config import Config
 from pipeline.domains.signals import pieces
 from pipeline.domains.stage import example_lines, score
-from pipeline.fasttext_training import LABEL, FastTextConfig, load, probabilities, train
 from pipeline.ingest.config import LanguageConfig
 from pipeline.ingest.language import language_of
 from pipeline.select import config as select_config

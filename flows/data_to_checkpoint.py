@@ -64,7 +64,7 @@ def data_to_checkpoint(recipe: Recipe, do: Do) -> None:
 
     # Documents: immutable, one id for ever; what stages find out lies in tables beside them.
     documents: dict[str, Artifact] = {}
-    left_out: dict[str, Artifact] = {}  # what extraction dropped of some pages: quality learns from it
+    left_out: dict[str, Artifact] = {}  # what extraction dropped of some pages: quality may learn from it
     for source in recipe.sources:
         configs = {f"{source.name}/{file.path}": extract.config_of(source, file, recipe.language) for file in listing[source.name]}
         extractions = do.each(EXTRACT, configs, {})
@@ -76,7 +76,8 @@ def data_to_checkpoint(recipe: Recipe, do: Do) -> None:
         documents[f"documents.{source.name}"] = made
 
     clusters = do(DEDUP, recipe.dedup, documents)
-    quality = do(QUALITY, resolve_quality(recipe.quality, do.raw), {**documents, "clusters": clusters})
+    contrasted = {name: artifact for name, artifact in left_out.items() if name.removeprefix("dropped.") in recipe.quality.contrasted}
+    quality = do(QUALITY, resolve_quality(recipe.quality, do.raw), {**documents, **contrasted, "clusters": clusters})
     domains = do(DOMAINS, recipe.domains, {**documents, "clusters": clusters})
 
     # One stage decides.

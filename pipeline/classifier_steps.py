@@ -1,8 +1,9 @@
 """Steps that train a classifier inside a scoring stage, shared by quality and domains, and cross-fitting. RULE 16.
 
-It trains on the clusters, not held out, that a keyed hash gives to `train_fraction` of the sources named as labels. A second keyed hash
-cuts these clusters into two halves, and each trains a model. The ids of both halves are kept (`trained_clusters-*`), so that a document is
-scored by the models that did not see its cluster, wherever its members lie: by the other half's where it trained one, else by both.
+It trains on the clusters, not held out, that a keyed hash gives to `train_fraction` of the sources named as labels, and of the pages whose
+text is contrasted with what extraction left out of them (which are one cluster, so in one half). A second keyed hash cuts these clusters
+into two halves, and each trains a model. The ids of both halves are kept (`trained_clusters-*`), so that a document is scored by the models
+that did not see its cluster, wherever its members lie: by the other half's where it trained one, else by both.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,14 +23,28 @@ from numpy.typing import NDArray
 
 from pipeline.documents import document_pieces, keyed_fraction, parts_of, read_beside, read_documents, sources_of, texts_of
 from pipeline.exact_copies import read_ids
-from pipeline.fasttext_training import LABEL
+from pipeline.language_tags import covers
 from pipeline.partitions import Output, Results, Step
 from storage.artifact import FileEntry, Manifest, read_entry
 from storage.errors import ConfigError
 from storage.store import Store
 
+LABEL = "__label__"  # before the label of a training line
 HALVES = 2
 TRAINED = "trained_clusters"
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Sources whose pages teach by themselves, what extraction left out of them beside their text (`dropped.<source>`).
+
+    `examples(text, left out)` gives (label, line) pairs; each of `labels` may come out of it. `languages`: tags of the pages that teach.
+    """
+
+    sources: tuple[str, ...]
+    languages: tuple[str, ...] | None
+    labels: tuple[str, ...]
+    examples: Callable[[str, str], list[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,17 @@ class Classifier:
     train: Callable[[Iterable[str], str], bytes]
     load: Callable[[bytes], Any]
     max_lines: float = math.inf  # of a label that train a model
+    contrast: Contrast | None = None
+
+    @property
+    def sources(self) -> list[str]:
+        """The sources that train."""
+        return sorted({*self.labels, *(self.contrast.sources if self.contrast else ())})
+
+    @property
+    def all_labels(self) -> list[str]:
+        """The labels that it learns."""
+        return sorted({*self.labels.values(), *(self.contrast.labels if self.contrast else ())})
 
     @property
     def key(self) -> str:
@@ -66,19 +93,25 @@ class Classifier:
 
 
 def check_sources(classifier: Classifier, inputs: Mapping[str, Manifest]) -> None:
-    """Raises ConfigError when a source is not there, or both trains and validates."""
+    """Raises ConfigError when a source is not there, both trains and validates, or keeps nothing to contrast its pages with."""
     known = sources_of(inputs)
-    missing = sorted({*classifier.labels, *classifier.validation_labels} - set(known))
+    missing = sorted({*classifier.sources, *classifier.validation_labels} - set(known))
     if missing:
         raise ConfigError(f"{classifier.where}: no source is named {missing[0]!r}; there are {sorted(known)}")
-    both = sorted(set(classifier.labels) & set(classifier.validation_labels))
+    both = sorted(set(classifier.sources) & set(classifier.validation_labels))
     if both:
         raise ConfigError(f"{classifier.where}: {both[0]!r} trains and validates; a source kept out must be whole")
+    for source in classifier.contrast.sources if classifier.contrast else ():
+        if f"dropped.{source}" not in inputs:
+            raise ConfigError(
+                f"{classifier.where}.contrast.sources: {source!r} keeps nothing of what extraction leaves out of its pages; "
+                "that needs `extractor: blocks` and a dropped_fraction above 0"
+            )
 
 
 def label_step(store: Store, inputs: Mapping[str, Manifest], classifier: Classifier) -> Step:
-    """Step `labels`: training lines and cluster ids, per label source, partition and half."""
-    groups = [(source, part) for source in sorted(classifier.labels) for part in range(parts_of(inputs[f"documents.{source}"]))]
+    """Step `labels`: training lines and cluster ids, per source, partition and half."""
+    groups = [(source, part) for source in classifier.sources for part in range(parts_of(inputs[f"documents.{source}"]))]
     return Step("labels", lambda _: groups, partial(_collect_labels, store, dict(inputs), classifier), final=False)
 
 
@@ -87,29 +120,63 @@ def _collect_labels(store: Store, inputs: Mapping[str, Manifest], classifier: Cl
     documents = inputs[f"documents.{source}"]
     ids = read_documents(store, documents, part, ["id"])["id"]
     clusters = read_beside(store, inputs["clusters"], source, part, ids, ["cluster_id", "split"])
-    label = classifier.labels[source]
-    trained, lines = [set[bytes]() for _ in range(HALVES)], [0] * HALVES
+    trained, lines = [set[bytes]() for _ in range(HALVES)], [Counter[str]() for _ in range(HALVES)]
+    if source in classifier.labels:
+        found = _labelled(store, documents, part, classifier.labels[source], classifier)
+    else:
+        assert classifier.contrast is not None
+        found = _contrasted(store, documents, inputs[f"dropped.{source}"], part, classifier.contrast)
     with ExitStack() as stack:
         files = [stack.enter_context(output.create(f"labels/{source}/half-{half}/part-{part:05d}.txt")) for half in range(HALVES)]
-        for text, cluster in zip(texts_of(store, documents, part), clusters.to_pylist(), strict=True):
-            if cluster["split"] != "held_out" and classifier.trains_on(cluster["cluster_id"]):
-                half = classifier.half_of(cluster["cluster_id"])
+        for cluster, make in zip(clusters.to_pylist(), found, strict=True):
+            if make is None or cluster["split"] == "held_out" or not classifier.trains_on(cluster["cluster_id"]):
+                continue
+            half, examples = classifier.half_of(cluster["cluster_id"]), make()
+            if examples or source in classifier.labels:
                 trained[half].add(cluster["cluster_id"])
-                for example in classifier.examples(text):
-                    files[half].write(f"{LABEL}{label} {example}\n".encode())
-                    lines[half] += 1
+            for label, example in examples:
+                files[half].write(f"{LABEL}{label} {example}\n".encode())
+                lines[half][label] += 1
+            output.counts["contrast_pages"] += bool(examples) and source not in classifier.labels
     for half in range(HALVES):
         with output.create(f"trained/{source}/half-{half}/part-{part:05d}") as file:
             file.write(b"".join(sorted(trained[half])))
-    output.note = {"label": label, "lines": lines}
+    output.note = {"lines": [dict(sorted(counts.items())) for counts in lines]}
+
+
+Make = Callable[[], list[tuple[str, str]]]  # the (label, line) pairs of a document, made where it trains
+
+
+def _labelled(store: Store, documents: Manifest, part: int, label: str, classifier: Classifier) -> Iterator[Make | None]:
+    """For each document of a partition what it teaches, all under its source's label."""
+    for text in texts_of(store, documents, part):
+        yield partial(_under, label, classifier.examples, text)
+
+
+def _under(label: str, examples: Callable[[str], list[str]], text: str) -> list[tuple[str, str]]:
+    return [(label, example) for example in examples(text)]
+
+
+def _contrasted(store: Store, documents: Manifest, dropped: Manifest, part: int, contrast: Contrast) -> Iterator[Make | None]:
+    """For each document of a partition what it teaches beside what was left out of it; None where nothing is known of that."""
+    left_out = (row for piece in document_pieces(store, dropped, part, ["id", "text"]) for row in piece.to_pylist())
+    following = next(left_out, None)
+    for piece in document_pieces(store, documents, part, ["id", "text", "language"]):
+        for row in piece.to_pylist():
+            while following is not None and following["id"] < row["id"]:
+                following = next(left_out, None)
+            is_asked = contrast.languages is None or any(covers(wanted, row["language"]) for wanted in contrast.languages)
+            if is_asked and following is not None and following["id"] == row["id"]:
+                yield partial(contrast.examples, row["text"], following["text"])
+            else:
+                yield None
 
 
 @dataclass(frozen=True)
 class LabelFiles:
-    """What a group of the step `labels` left for one half: lines of one label, and the ids of their clusters."""
+    """What a group of the step `labels` left for one half: lines by label, and the ids of their clusters."""
 
-    label: str
-    lines: int
+    lines: Mapping[str, int]
     examples: FileEntry
     clusters: FileEntry
 
@@ -129,14 +196,14 @@ def _plan_training(results: Results) -> list[TrainGroup]:
                 next(e for e in result.files if e.name.startswith(f"{kind}/") and f"/half-{half}/" in e.name)
                 for kind in ("labels", "trained")
             )
-            yield LabelFiles(result.note["label"], result.note["lines"][half], examples, clusters)
+            yield LabelFiles(result.note["lines"][half], examples, clusters)
 
     return [(half, tuple(of_half(half))) for half in range(HALVES)]
 
 
 def _train(store: Store, classifier: Classifier, group: TrainGroup, output: Output) -> None:
     half, files = group
-    lines = {label: sum(file.lines for file in files if file.label == label) for label in sorted(set(classifier.labels.values()))}
+    lines = {label: sum(file.lines.get(label, 0) for file in files) for label in classifier.all_labels}
     if empty := [label for label, n in lines.items() if n == 0]:
         raise ConfigError(
             f"{classifier.where}: the label {empty[0]!r} has no training text in one of its two halves; its sources' "
@@ -156,10 +223,15 @@ def _train(store: Store, classifier: Classifier, group: TrainGroup, output: Outp
 def _training_lines(store: Store, root: str, files: Iterable[LabelFiles], shares: Mapping[str, float], key: str) -> Iterator[str]:
     """The lines, of an abundant label only the share that a hash of the line keeps."""
     for file in files:
-        share = shares[file.label]
         for line in read_entry(store, root, file.examples).decode().split("\n")[:-1]:
+            share = shares[label_of(line)]
             if share == 1.0 or keyed_fraction(f"balance:{key}", hashlib.sha256(line.encode()).digest()) < share:
                 yield line
+
+
+def label_of(line: str) -> str:
+    """The label of a training line."""
+    return line.split(" ", 1)[0].removeprefix(LABEL)
 
 
 @dataclass(frozen=True)

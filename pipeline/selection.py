@@ -6,6 +6,7 @@ Files: `<source>/part-*.parquet` (schema: `documents.SELECTION`), `funnel.json` 
 Steps, with files between them:
 
     ask, wanted   clusters that have more than one member
+    rank          per partition, where a percentile is asked: how many documents of each text class have which quality score
     judge         per partition: quality, language and evaluation overlap, domain, component, edits, documents that the edits leave empty,
                   held-out documents with a twin in training; what is still kept of those clusters goes on
     survive       per partition of cluster ids: survivors by url and exact
@@ -16,10 +17,9 @@ Steps, with files between them:
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -27,7 +27,6 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.documents import (
-    DOMAINS,
     EDIT,
     SELECTION,
     TEXT_CLASSES,
@@ -39,14 +38,14 @@ from pipeline.documents import (
     read_documents,
     sources_of,
 )
-from pipeline.domains.thresholds import FILE as THRESHOLDS_FILE
 from pipeline.exact_copies import Ids, ask_steps, partitions_of, ranges_by_part, read_ids, wanted_files
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
 from pipeline.quality import config as quality_config
 from pipeline.quality.config import EVAL_TASKS_FILE
 from pipeline.quality.thresholds import ClassThresholds, Thresholds, bounds, keep_all
 from pipeline.select.config import Config
-from pipeline.select.decide import component_of, domain_of, text_class_of
+from pipeline.select.cuts import Cuts, cuts_by_class, percentiles_of, rank, with_cuts
+from pipeline.select.decide import component_of, text_class_of
 from pipeline.select.edits import edited_size_bytes, merge_edits, removed_lines
 from pipeline.select.funnel import (
     add_up,
@@ -62,6 +61,7 @@ from pipeline.select.funnel import (
     samples_of,
     trim_samples,
 )
+from pipeline.select.job import Job, domains_of
 from pipeline.select.near import drop_near, edges_of, shingles_by_group
 from pipeline.select.overlap import count_overlaps, overlap_of, overlap_reasons
 from pipeline.select.survivors import MEMBERS, Lost, Member, drop_copies, dropped_table
@@ -71,7 +71,7 @@ from storage.store import Store
 from storage.tables import ID, parse_table, read_table
 
 NAME = "select"
-VERSION = 4
+VERSION = 5
 __all__ = ["NAME", "VERSION", "Config", "check_config", "render_funnel", "run"]
 
 JUDGED = pa.schema(
@@ -102,6 +102,9 @@ def check_config(config: Config, quality: quality_config.Config, sources: Sequen
     }
     blocks = {f"datatrove_{item.name}" for item in quality.datatrove_filters}
     for text_class in TEXT_CLASSES:
+        if text_class in percentiles_of(config.thresholds) and quality.classifier is None:
+            where = f"select.thresholds.{text_class}.min_quality_percentile"
+            raise ConfigError(f"{where}: there is no quality score while quality.classifier is off")
         thresholds: ClassThresholds = getattr(config.thresholds, text_class)
         sets = {"": thresholds.of_class} | {f".languages.{tag}": found for tag, found in thresholds.languages.items()}
         for place, bound in ((place, bound) for place, found in sets.items() for bound in bounds(found)):
@@ -135,11 +138,12 @@ def run(
     partitions, job = partitions_of(inputs), Job(store, dict(inputs), config)
     steps = [
         *ask_steps(store, inputs, "cluster_id"),
-        Step("judge", partial(_plan_judge, partitions), partial(_judge, job), final=False),
+        Step("rank", lambda _: range(partitions) if percentiles_of(config.thresholds) else [], partial(rank, job), final=False),
+        Step("judge", partial(_plan_judge, job, partitions), partial(_judge, job), final=False),
         Step("survive", partial(_plan_slices, "judge", "members"), partial(_survive, job), final=False),
         Step("near", partial(_plan_slices, "survive", "near"), partial(_near, job), final=False),
         Step("decide", partial(_plan_decide, partitions), partial(_decide, job)),
-        Step("sum", lambda results: [[result.note for result in results["decide"]]], partial(_sum, job)),
+        Step("sum", partial(_plan_sum, job), partial(_sum, job)),
     ]
     return run_stage(
         store=store,
@@ -154,34 +158,14 @@ def run(
     )
 
 
-@dataclass(frozen=True)
-class Job:
-    """What every group is bound to."""
-
-    store: Store
-    inputs: Mapping[str, Manifest]
-    config: Config
-
-    @functools.cached_property
-    def proposed(self) -> dict[str, float]:
-        """The thresholds of code and mathematics that the stage domains proposes; none where it has no classifier."""
-        domains = self.inputs["domains"]
-        found = json.loads(read_verified(self.store, domains, THRESHOLDS_FILE)) if THRESHOLDS_FILE in domains.names() else {}
-        return {domain: row["threshold"] for domain, row in found.items()}
-
-    @property
-    def min_jaccard(self) -> float:
-        """The similarity from which dedup calls two documents near duplicates."""
-        return float(self.inputs["clusters"].payload["config"]["minhash"]["min_jaccard"])
+def _plan_judge(job: Job, partitions: int, results: Results) -> list[tuple[int, FileEntry | None, Cuts]]:
+    wanted, cuts = wanted_files(results), cuts_by_class(job, results)
+    return [(part, wanted.get(part), cuts) for part in range(partitions)]
 
 
-def _plan_judge(partitions: int, results: Results) -> list[tuple[int, FileEntry | None]]:
-    wanted = wanted_files(results)
-    return [(part, wanted.get(part)) for part in range(partitions)]
-
-
-def _judge(job: Job, group: tuple[int, FileEntry | None], output: Output) -> None:
-    part, entry = group
+def _judge(job: Job, group: tuple[int, FileEntry | None, Cuts], output: Output) -> None:
+    part, entry, cuts = group
+    job = replace(job, config=with_cuts(job.config, cuts))
     wanted = frozenset(read_ids(job.store, output.attempt.root, entry))
     members = list[Member]()
     for source in sources_of(job.inputs):
@@ -207,12 +191,9 @@ def judge_part(job: Job, source: str, part: int, wanted: frozenset[bytes]) -> tu
     documents = read_documents(job.store, job.inputs[f"documents.{source}"], part, ["id", "date", "language", "language_probability"])
     clusters = read_beside(job.store, job.inputs["clusters"], source, part, documents["id"])
     signals = read_beside(job.store, job.inputs["quality"], source, part, documents["id"])
-    domains = read_beside(job.store, job.inputs["domains"], source, part, documents["id"])
     signals = signals.append_column("language_probability", documents["language_probability"])
     languages = documents["language"].to_pylist()
-    probabilities = documents["language_probability"].to_pylist()
-    rows = [{domain: row[f"p_{domain}"] for domain in DOMAINS} for row in domains.to_pylist()]
-    chosen = [domain_of(facts, *given, config, job.proposed) for given in zip(languages, probabilities, rows, strict=True)]
+    chosen, rows = domains_of(job, source, part, documents)
     classes = [text_class_of(facts, domain) for domain in chosen]
     scores = signals["quality_score"].to_pylist()
     components = [
@@ -432,13 +413,18 @@ def _texts(job: Job, source: str, part: int, rows: Sequence[int]) -> Iterator[st
             yield from piece["text"].to_pylist()
 
 
-def _sum(job: Job, tallies: Sequence[Any], output: Output) -> None:
+def _plan_sum(job: Job, results: Results) -> list[tuple[list[Any], Cuts]]:
+    return [([result.note for result in results["decide"]], cuts_by_class(job, results))]
+
+
+def _sum(job: Job, group: tuple[Sequence[Any], Cuts], output: Output) -> None:
+    tallies, cuts = group
     total, quality = add_up(tallies, job.config.samples_per_reason), job.inputs["quality"]
     items = json.loads(read_verified(job.store, quality, EVAL_TASKS_FILE)) if EVAL_TASKS_FILE in quality.names() else {}
     thresholds = {
         domain: {"used": used, "proposed": job.proposed.get(domain)} for domain, used in job.config.domain_thresholds(job.proposed).items()
     }
-    funnel = funnel_of(total, overlap_of(total["eval_overlap"], items, job.config.min_item_coverage), thresholds)
+    funnel = funnel_of(total, overlap_of(total["eval_overlap"], items, job.config.min_item_coverage), thresholds, cuts)
     for name, value in (("funnel.json", funnel), ("samples.json", samples_of(total))):
         with output.create(name) as file:
             file.write(json.dumps(value, indent=1, sort_keys=True).encode())

@@ -16,6 +16,7 @@ CHANGED = ": digest changed"
 # The artifacts' stages that an input of that name may come from. `extract.*` is left out: its name is its file's, which says enough.
 STAGES_OF_INPUT = {
     "documents": ("documents",),
+    "dropped": ("dropped",),
     "clusters": ("dedup",),
     "quality": ("quality",),
     "domains": ("domains",),

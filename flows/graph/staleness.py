@@ -79,6 +79,8 @@ def _key_of(run: Run, key: str, name: str) -> str:
             return f"extract/{label}/{rest}"
         case "documents":
             return f"documents/{rest or label}"
+        case "dropped":
+            return f"dropped/{rest}"
         case "plan":
             return f"mix/{key}"
         case "checkpoint":

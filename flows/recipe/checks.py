@@ -35,10 +35,18 @@ def _named_problems(recipe: Recipe) -> list[str]:
     if (classifier := recipe.quality.classifier) is not None:
         for field in ("positive_sources", "negative_sources", "validation_positive_sources", "validation_negative_sources"):
             lists[f"quality.classifier.{field}"] = getattr(classifier, field)
+    lists["quality.classifier.contrast.sources"] = recipe.quality.contrasted
     for number, component in enumerate(recipe.select.components):
         lists[f"select.components[{number}].sources"] = component.sources or ()
     for field, used in lists.items():
         problems += [f"{field}: no source is named {name!r}{choices(name, names)}" for name in used if name not in names]
+    keeping = [source.name for source in recipe.sources if source.keeps_dropped]
+    problems += [
+        f"quality.classifier.contrast.sources: {name!r} keeps nothing of what extraction leaves out of its pages; "
+        "that needs `extractor: blocks` and a dropped_fraction above 0"
+        for name in recipe.quality.contrasted
+        if name in names and name not in keeping
+    ]
     return problems
 
 

@@ -30,6 +30,7 @@ WORDS = {  # where a counter's name with spaces is no plain English
     "training_words": "words of documents to train on",
     "documents_with_url": "documents compared by URL",
     "trained_clusters": "clusters to train the classifier",
+    "contrast_pages": "pages to teach by contrast",
     "vocab_size": "tokens in the vocabulary",
 }
 
@@ -77,13 +78,12 @@ def counts_text(manifest: Manifest) -> str:
 
 def classifier_warning(validation: Mapping[str, Any]) -> str:
     """What to think of a quality classifier that ranks no better than counting does; empty for one that does, and where it is not known."""
-    if not (beaten := validation.get("no_better_than")):
-        return ""
-    others = ", ".join(f"{name.replace('_', ' ')} {validation[f'{name}_auc']:.3f}" for name in beaten)
-    return (
-        f"the quality classifier ranks the sources kept out no better than counting does: AUC {validation['auc']:.3f}, {others}; "
-        "give it other examples, or set no min_quality_score"
-    )
+    said = []
+    for what, found in (("sources kept out", validation), ("pages that taught by contrast", validation.get("contrast", {}))):
+        if beaten := found.get("no_better_than"):
+            others = ", ".join(f"{name.replace('_', ' ')} {found[f'{name}_auc']:.3f}" for name in beaten)
+            said.append(f"the {what} no better than counting does: AUC {found['auc']:.3f}, {others}")
+    return f"the quality classifier ranks {'; '.join(said)}; give it other examples, or set no min_quality_score" if said else ""
 
 
 def selection_lines(run: Run, selection: Manifest) -> list[Any]:

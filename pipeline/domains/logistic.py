@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pipeline.classifier_steps import LABEL
 from pipeline.domains.signals import FORM_FEATURES, Features, features
-from pipeline.fasttext_training import LABEL
 from pipeline.words import I64, U64, mix64
 from storage.errors import IntegrityError
 from storage.strict import Strict

@@ -1,30 +1,34 @@
-"""The quality classifier: fastText on words, the probability of the positive label. After DCLM, arXiv 2406.11794, section 4.4, on
-the recipe's own labels.
+"""The quality classifier: the probability that a text is like good ones, by its form (`prose`), a logistic regression on ranks (`ranks`).
 
-On little data such a classifier learns its sources; so it is measured on whole sources kept out, beside the plain stop-word ratio.
+It learns from pages, whose main text is better than what extraction left out of them (`contrast`), and from the recipe's own sources, as
+DCLM's does (arXiv 2406.11794, section 4.4), or from either alone. It is measured on whole sources kept out and on the pages themselves, by
+the half that did not see them, beside what costs nothing: the stop-word ratio and the number of words.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.classifier_steps import Classifier, Fitted
-from pipeline.fasttext_training import LABEL, load, probabilities, train
+from pipeline.classifier_steps import Classifier, Contrast
 from pipeline.quality.config import QualityClassifier
-from pipeline.words import words
+from pipeline.quality.contrast import contrast
+from pipeline.quality.prose import prose_numbers
+from pipeline.quality.ranks import load, train
+from pipeline.quality.score import score
+from pipeline.quality.view import view
 
 MODEL_NAME = "quality"
-POSITIVE = "positive"
-NO_VOTE = 0.5  # of a text without a word that the model knows
+POSITIVE, NEGATIVE = "positive", "negative"
 
 
 def quality_classifier(config: QualityClassifier) -> Classifier:
     """The classifier that a recipe describes."""
+    pages = config.contrast
     return Classifier(
         where="quality.classifier",
         model_name=MODEL_NAME,
@@ -33,38 +37,41 @@ def quality_classifier(config: QualityClassifier) -> Classifier:
         train_fraction=config.train_fraction,
         max_label_ratio=config.max_label_ratio,
         seed=config.seed,
-        examples=partial(examples, max_words=config.max_words),
-        train=partial(train, config=config.fasttext),
+        examples=examples,
+        train=partial(train, config=config.ranks, positive=POSITIVE),
         load=load,
+        max_lines=config.ranks.max_examples,
+        contrast=None
+        if pages is None
+        else Contrast(
+            sources=pages.sources,
+            languages=pages.languages,
+            labels=(NEGATIVE, POSITIVE),
+            examples=partial(page_examples, min_main_words=pages.min_main_words, min_dropped_words=pages.min_dropped_words),
+        ),
     )
 
 
-def examples(text: str, max_words: int) -> list[str]:
-    """The training line of a document: its first words in lower case; none for an empty text."""
-    line = line_of(words(text), max_words)
-    return [line] if line else []
+def example(text: str) -> str:
+    """The numbers of a text as a line of JSON."""
+    seen = view(text)
+    return json.dumps(prose_numbers(seen, score(seen)))
 
 
-def line_of(tokens: Sequence[str], max_words: int) -> str:
-    """What fastText reads of a document. A word that would be taken for a label loses its prefix."""
-    line = " ".join(tokens[:max_words]).lower()
-    return line.replace(LABEL, "label") if LABEL in line else line
+def examples(text: str) -> list[str]:
+    """The training line of a document; none for a blank text."""
+    return [example(text)] if text.strip() else []
 
 
-def scores(fitted: Fitted, lines: Sequence[str], cluster_ids: Sequence[bytes]) -> list[float]:
-    """Probability of the positive label for each document's line, by the models that did not see its cluster; `NO_VOTE` where they know
-    none of its words."""
-
-    def predict(model: Any, rows: list[int]) -> NDArray[np.float64]:
-        return probabilities(model, [lines[i] for i in rows], [POSITIVE])
-
-    found: list[float] = np.nan_to_num(fitted.scores(cluster_ids, predict)[:, 0], nan=NO_VOTE).tolist()
-    return found
+def page_examples(main_text: str, left_out: str, min_main_words: int, min_dropped_words: int) -> list[tuple[str, str]]:
+    """(label, training line) of what a page teaches."""
+    found = contrast(main_text, left_out, min_main_words, min_dropped_words)
+    return [(POSITIVE if is_good else NEGATIVE, example(text)) for is_good, text in found]
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
     """Area under the ROC curve: the chance that a positive scores above a negative, ties counting half. None when a side is empty."""
-    if not positive or not negative:
+    if not len(positive) or not len(negative):
         return None
     values = np.concatenate([np.asarray(positive, float), np.asarray(negative, float)])
     ranks = _midranks(values)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from pipeline.fasttext_training import FastTextConfig
+from pipeline.language_tags import LanguageTag
+from pipeline.quality.ranks import RanksConfig
 from storage.errors import ConfigError
 from storage.strict import Strict
 
@@ -37,18 +38,43 @@ class DatatroveFilter(Strict):
     kwargs: dict[str, Any] = Field({}, description="its keyword arguments")
 
 
-class QualityClassifier(Strict):
-    """fastText over words: the probability that a document is like the positive sources. RULE 16."""
+class ContrastConfig(Strict):
+    """Pages that teach by contrast: their main text is good, what extraction left out of them and mixtures of the two are not."""
 
-    positive_sources: tuple[str, ...] = Field(min_length=1, description="sources whose documents are good examples")
-    negative_sources: tuple[str, ...] = Field(min_length=1, description="sources whose documents are bad examples")
+    sources: tuple[str, ...] = Field(
+        min_length=1, description="sources of web pages that keep what extraction left out (extractor: blocks, dropped_fraction above 0)"
+    )
+    languages: tuple[LanguageTag, ...] | None = Field(
+        ("en",), description="BCP 47 tags of the pages that teach, as the signals count English function words; None = any"
+    )
+    min_main_words: int = Field(100, ge=1, description="words that a page's main text has at least: a thin page is no good example")
+    min_dropped_words: int = Field(10, ge=1, description="words that were left out of a page at least")
+
+
+class QualityClassifier(Strict):
+    """Logistic regression on signals of form: the probability that a document is like good ones. What is good it learns from pages
+    (`contrast`), from sources, or from both. RULE 16."""
+
+    contrast: ContrastConfig | None = Field(None, description="pages that teach by themselves what is good and what is not; None = off")
+    positive_sources: tuple[str, ...] = Field((), description="sources whose documents are good examples")
+    negative_sources: tuple[str, ...] = Field((), description="sources whose documents are bad examples")
     validation_positive_sources: tuple[str, ...] = Field((), description="whole sources kept out, good")
     validation_negative_sources: tuple[str, ...] = Field((), description="whole sources kept out, bad")
     train_fraction: float = Field(0.5, gt=0, le=1, description="share of the label sources' clusters, by keyed hash, that train")
-    max_words: int = Field(1000, ge=1, description="words of a document that are read, from its start")
     max_label_ratio: float = Field(4.0, ge=1, description="examples of a label at most, as a multiple of the other's")
-    fasttext: FastTextConfig = Field(default_factory=FastTextConfig)
+    ranks: RanksConfig = Field(default_factory=RanksConfig)
     seed: int = Field(0, description="keys the hash that chooses clusters")
+
+    @model_validator(mode="after")
+    def _something_teaches_both(self) -> QualityClassifier:
+        if self.contrast is None and not (self.positive_sources and self.negative_sources):
+            raise ValueError(
+                "quality.classifier: it learns from `contrast` (pages), or from positive_sources and negative_sources, which needs both"
+            )
+        taught = set(self.contrast.sources) if self.contrast else set[str]()
+        if both := sorted(taught & {*self.labels, *self.validation_labels}):
+            raise ValueError(f"quality.classifier.contrast.sources: {both[0]!r} is in another of the classifier's lists, too; name it once")
+        return self
 
     @property
     def labels(self) -> dict[str, str]:
@@ -73,6 +99,11 @@ class Config(Strict):
     eval_tasks: tuple[EvalTasks, ...] = Field((), description="task files for eval_overlap; () = off")
     datatrove_filters: tuple[DatatroveFilter, ...] = Field((), description="datatrove blocks whose verdict becomes a signal")
     classifier: QualityClassifier | None = Field(None, description="None = no quality_score (all null)")
+
+    @property
+    def contrasted(self) -> tuple[str, ...]:
+        """Sources that teach by contrast."""
+        return self.classifier.contrast.sources if self.classifier is not None and self.classifier.contrast is not None else ()
 
     @field_validator("datatrove_filters")
     @classmethod

@@ -10,12 +10,13 @@ import pyarrow as pa
 
 from pipeline.classifier_steps import Fitted
 from pipeline.quality import c4, fineweb, gopher, native_scripts
-from pipeline.quality.classifier import line_of, scores
 from pipeline.quality.config import Config
 from pipeline.quality.datatrove_blocks import verdict
 from pipeline.quality.dirty_words import WordList, count_matches, list_for
 from pipeline.quality.eval_overlap import OVERLAPS, TaskIndex, batches, overlaps
 from pipeline.quality.pii import pii_spans
+from pipeline.quality.prose import prose_numbers
+from pipeline.quality.ranks import scores
 from pipeline.quality.view import FUNCTION_WORD, View, ratio, view
 from pipeline.words import words
 from storage.tables import ID
@@ -79,16 +80,16 @@ class Scorer:
         """
         schema = signals_schema(self.config)
         columns: dict[str, list[Any]] = {name: [] for name in schema.names}
-        lines = list[str]()
+        numbers = list[list[float]]()
         for row in documents.to_pylist():
             seen = view(row["text"])
             values = self._signals(row, seen)
             for name, column in columns.items():
                 column.append(values.get(name))
-            if self.fitted is not None and self.config.classifier is not None:
-                lines.append(line_of(seen.words, self.config.classifier.max_words))
+            if self.fitted is not None:
+                numbers.append(prose_numbers(seen, values))
         if self.fitted is not None:
-            columns["quality_score"] = scores(self.fitted, lines, cluster_ids)
+            columns["quality_score"] = scores(self.fitted, numbers, cluster_ids)
         if self.tasks is not None:
             texts = batches(documents["text"].to_pylist())
             columns["eval_overlap"] = [found for batch in texts for found in overlaps(batch, self.tasks)]

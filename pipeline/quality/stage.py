@@ -3,7 +3,7 @@
 Files: `<source>/part-*.parquet` (schema: `score.signals_schema`); with evaluation tasks `eval_tasks.json` (how many items each task
 file has, and how much of them documents can cover: see `eval_overlap.totals_of`); with a classifier, of each half `quality-*.bin` and
 `trained_clusters-*` (sorted 16-byte ids of the clusters that trained it; the other half's model judges them), and `validation.json`
-(accuracy and AUC on whole sources kept out).
+(accuracy and AUC on whole sources kept out, and on the pages that taught by contrast, by the half that did not see them).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.classifier_steps import (
+    HALVES,
     Trained,
     check_sources,
     label_step,
@@ -31,20 +32,21 @@ from pipeline.classifier_steps import (
 )
 from pipeline.documents import document_pieces, read_beside, read_documents
 from pipeline.exact_copies import ask_steps, fill_step, wanted_files, write_own, write_scored
-from pipeline.fasttext_training import load
 from pipeline.partitions import Output, Results, RunGroups, Step, map_groups, run_stage
-from pipeline.quality.classifier import POSITIVE, auc, line_of, quality_classifier, scores
+from pipeline.quality.classifier import NEGATIVE, POSITIVE, auc, quality_classifier
 from pipeline.quality.config import EVAL_TASKS_FILE, Config, DatatroveFilter, QualityClassifier, resolve_files
 from pipeline.quality.datatrove_blocks import block_class, build
 from pipeline.quality.dirty_words import read_lists
 from pipeline.quality.eval_overlap import task_index, task_tables
-from pipeline.quality.score import Scorer, beyond_text
-from pipeline.quality.view import FUNCTION_WORD, ratio, view
+from pipeline.quality.prose import SIGNALS, prose_numbers
+from pipeline.quality.ranks import load, numbers_of_line, scores
+from pipeline.quality.score import Scorer, beyond_text, score
+from pipeline.quality.view import view
 from storage.artifact import FileEntry, Manifest, read_entry
 from storage.store import Store
 from storage.tables import parse_table
 
-BASELINES = {"stop_word_ratios": "stop_word_ratio", "word_counts": "word_count"}
+BASELINES = {"stop_word_ratio": "stop_word_ratio", "gopher_word_count": "word_count"}  # of `prose.SIGNALS`, and what they are called
 NAME = "quality"
 VERSION = 6
 __all__ = ["NAME", "VERSION", "Config", "check_config", "resolve_files", "run"]
@@ -67,7 +69,8 @@ def run(
     run_groups: RunGroups = map_groups,
     info: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Score every document. `inputs`: `documents.<source>`, `clusters`. `raw` is raw_root; `config` comes from `resolve_files`.
+    """Score every document. `inputs`: `documents.<source>`, `clusters`, and `dropped.<source>` of those that teach by
+    contrast. `raw` is raw_root; `config` comes from `resolve_files`.
 
     Raises ConfigError before any work for a datatrove block or a source that is not there, and for a label without training text.
     """
@@ -77,7 +80,8 @@ def run(
     steps = [ask, wanted, tasks, Step("task_totals", lambda results: [result.note for result in results["tasks"]], _write_totals)]
     if config.classifier is not None:
         classifier = quality_classifier(config.classifier)
-        validate = Step("validate", lambda results: [trained_files(results)], partial(_validate, store, dict(inputs), config.classifier))
+        validate_all = partial(_validate, store, dict(inputs), config.classifier)
+        validate = Step("validate", partial(_plan_validation, config.classifier), validate_all)
         steps += [label_step(store, inputs, classifier), train_step(store, classifier), validate]
     groups = part_groups(inputs)
     score_all = Step("score", partial(_plan_scores, groups), partial(_score, store, raw, config, dict(inputs)), final=False)
@@ -151,47 +155,90 @@ def _block(wanted: str) -> Any:
     return build(DatatroveFilter.model_validate_json(wanted))
 
 
-def _validate(store: Store, inputs: Mapping[str, Manifest], config: QualityClassifier, trained: Trained, output: Output) -> None:
-    fitted, found = open_fitted(store, output.attempt.root, trained, load), dict[str, dict[str, Any]]()
+@dataclass(frozen=True)
+class Validation:
+    """The models, and the examples of the pages that taught by contrast, of each half those that it saw."""
+
+    trained: Trained
+    pages: tuple[tuple[FileEntry, ...], ...]
+    n_pages: int
+
+
+def _plan_validation(config: QualityClassifier, results: Results) -> list[Validation]:
+    folders = [f"labels/{source}/" for source in (config.contrast.sources if config.contrast else ())]
+    files = [file for result in results["labels"] for file in result.files if file.name.startswith(tuple(folders))]
+    pages = tuple(tuple(file for file in files if f"/half-{half}/" in file.name) for half in range(HALVES))
+    return [Validation(trained_files(results), pages, sum(result.counts.get("contrast_pages", 0) for result in results["labels"]))]
+
+
+def _validate(store: Store, inputs: Mapping[str, Manifest], config: QualityClassifier, group: Validation, output: Output) -> None:
+    fitted, found = open_fitted(store, output.attempt.root, group.trained, load), dict[str, dict[str, Any]]()
     for source, label, texts, cluster_ids in validation_texts(store, inputs, quality_classifier(config)):
-        rows = found.setdefault(source, {"label": label, "scores": [], "stop_word_ratios": [], "word_counts": []})
-        views = [view(text) for text in texts]
-        rows["scores"] += scores(fitted, [line_of(seen.words, config.max_words) for seen in views], cluster_ids)
-        rows["stop_word_ratios"] += [ratio(seen.count(FUNCTION_WORD), len(seen.words)) for seen in views]
-        rows["word_counts"] += [len(seen.words) for seen in views]
+        numbers = [prose_numbers(seen, score(seen)) for seen in map(view, texts)]
+        _add(found.setdefault(source, _rows(label)), numbers, scores(fitted, numbers, cluster_ids))
+    report = validation_report(found)
+    if config.contrast is not None:
+        by_label = {label: _rows(label) for label in (NEGATIVE, POSITIVE)}
+        for half, entries in enumerate(group.pages):
+            for entry in entries:
+                lines = [numbers_of_line(line) for line in read_entry(store, output.attempt.root, entry).decode().split("\n")[:-1]]
+                for label, rows in by_label.items():
+                    numbers = [row for name, row in lines if name == label]
+                    if numbers:  # judged by the half that did not see them
+                        _add(rows, numbers, fitted.models[1 - half].probabilities(np.array(numbers, np.float64)).tolist())
+        report["contrast"] = {"pages": group.n_pages, **_figures(by_label)}
     with output.create("validation.json") as file:
-        file.write(json.dumps(validation_report(found), indent=1, sort_keys=True).encode())
+        file.write(json.dumps(report, indent=1, sort_keys=True).encode())
+
+
+def _rows(label: str) -> dict[str, Any]:
+    return {"label": label, "scores": [], **{name: [] for name in BASELINES}}
+
+
+def _add(rows: dict[str, Any], numbers: Sequence[Sequence[float]], found: Sequence[float]) -> None:
+    rows["scores"] += found
+    for name in BASELINES:
+        rows[name] += [row[SIGNALS.index(name)] for row in numbers]
 
 
 def validation_report(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Accuracy at 0.5 and AUC on the sources kept out, beside the AUC of what costs nothing: the stop-word ratio and the number of words.
-    None where a side is empty. 4 decimals. `no_better_than` names the baselines that the classifier does not beat."""
-
-    def values(column: str, positive: bool) -> list[float]:
-        return [value for rows in found.values() if (rows["label"] == POSITIVE) == positive for value in rows[column]]
-
-    def rounded(value: float | None) -> float | None:
-        return None if value is None else round(value, 4)
-
-    def right(rows: Mapping[str, Any]) -> int:
-        return sum((value >= 0.5) == (rows["label"] == POSITIVE) for value in rows["scores"])
-
-    documents = sum(len(rows["scores"]) for rows in found.values())
-    aucs = {column: rounded(auc(values(column, True), values(column, False))) for column in ("scores", *BASELINES)}
-    own = aucs["scores"]
+    """The figures of the sources kept out, together and each: see `_figures`."""
     return {
-        "documents": documents,
-        "accuracy": rounded(sum(map(right, found.values())) / documents) if documents else None,
-        "auc": own,
-        **{f"{name}_auc": aucs[column] for column, name in BASELINES.items()},
-        "no_better_than": [] if own is None else [name for column, name in BASELINES.items() if (aucs[column] or 0.0) >= own],
+        **_figures(found),
         "sources": {
             source: {
                 "label": rows["label"],
                 "documents": len(rows["scores"]),
-                "accuracy": rounded(right(rows) / len(rows["scores"])) if rows["scores"] else None,
-                "mean_score": rounded(float(np.mean(rows["scores"]))) if rows["scores"] else None,
+                "accuracy": _rounded(_right(rows) / len(rows["scores"])) if rows["scores"] else None,
+                "mean_score": _rounded(float(np.mean(rows["scores"]))) if rows["scores"] else None,
             }
             for source, rows in sorted(found.items())
         },
     }
+
+
+def _figures(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Accuracy at 0.5 and AUC, beside the AUC of what costs nothing: the stop-word ratio and the number of words. None where a side is
+    empty. 4 decimals. `no_better_than` names the baselines that the classifier does not beat."""
+
+    def values(column: str, positive: bool) -> list[float]:
+        return [value for rows in found.values() if (rows["label"] == POSITIVE) == positive for value in rows[column]]
+
+    documents = sum(len(rows["scores"]) for rows in found.values())
+    aucs = {column: _rounded(auc(values(column, True), values(column, False))) for column in ("scores", *BASELINES)}
+    own = aucs["scores"]
+    return {
+        "documents": documents,
+        "accuracy": _rounded(sum(map(_right, found.values())) / documents) if documents else None,
+        "auc": own,
+        **{f"{name}_auc": aucs[column] for column, name in BASELINES.items()},
+        "no_better_than": [] if own is None else [name for column, name in BASELINES.items() if (aucs[column] or 0.0) >= own],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _right(rows: Mapping[str, Any]) -> int:
+    return sum((value >= 0.5) == (rows["label"] == POSITIVE) for value in rows["scores"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.language_tags import LanguageTag, canonical, widening
-from storage.strict import Strict
+from storage.strict import LATER, Strict
 
 GOPHER = "Gopher, arXiv 2112.11446, Table A1"
+NO_BOUNDS = ("datatrove_filters", "min_quality_percentile")  # select turns a percentile into a score before it decides
 
 
 class Thresholds(Strict):
@@ -82,7 +83,16 @@ class Thresholds(Strict):
     max_dirty_words: int | None = Field(None, description="matches in the lists for the document's language; C4 0")
     max_dirty_word_ratio: float | None = Field(None, description="matches per word")
     min_quality_score: float | None = Field(None, description="probability of the positive label by the quality classifier")
+    min_quality_percentile: Annotated[float | None, LATER] = Field(
+        None, ge=0, lt=100, description="the lowest percents of the class by quality score go; instead of min_quality_score (RULE 18)"
+    )
     datatrove_filters: tuple[str, ...] = Field((), description="names of the quality stage's datatrove_filters that must keep the document")
+
+    @model_validator(mode="after")
+    def _one_cut_by_score(self) -> Thresholds:
+        if self.min_quality_score is not None and self.min_quality_percentile is not None:
+            raise ValueError("min_quality_score and min_quality_percentile both cut by the quality score: give one of them")
+        return self
 
 
 class ClassThresholds(Thresholds):
@@ -119,8 +129,20 @@ class ClassThresholds(Thresholds):
         """Sets of languages become whole, so that what is stored says what holds. A set that is whole already stays."""
         own = {name: getattr(self, name) for name in Thresholds.model_fields}
         for tag, given in self.languages.items():
-            self.languages[tag] = Thresholds(**own | {name: getattr(given, name) for name in given.model_fields_set})
+            if given.min_quality_percentile not in (None, self.min_quality_percentile):
+                raise ValueError(f"languages.{tag}.min_quality_percentile: a percentile is of the whole class; null turns it off here")
+            inherited = own if given.min_quality_score is None else own | {"min_quality_percentile": None}
+            self.languages[tag] = Thresholds(**inherited | {name: getattr(given, name) for name in given.model_fields_set})
         return self
+
+    def at_score(self, score: float) -> ClassThresholds:
+        """The class with `score` in the place of its percentile, and so each language that has not turned that off."""
+        cut = {"min_quality_score": score, "min_quality_percentile": None}
+        own = {name: getattr(self, name) for name in Thresholds.model_fields}
+        languages = {
+            tag: found if found.min_quality_percentile is None else found.model_copy(update=cut) for tag, found in self.languages.items()
+        }
+        return ClassThresholds(**own | cut, languages=languages)
 
     def of_language(self, language: str) -> Thresholds:
         """The set that holds for documents of `language`, a tag in canonical form."""
@@ -147,7 +169,7 @@ def bounds(thresholds: Thresholds) -> tuple[Bound, ...]:
     found = []
     for name in type(thresholds).model_fields:
         value = getattr(thresholds, name)
-        if name != "datatrove_filters" and value is not None:
+        if name not in NO_BOUNDS and value is not None:
             kind, signal = name.split("_", 1)
             reason = "language" if signal == "language_probability" else signal
             found.append(Bound(signal, kind == "min", float(np.float32(value)), reason))

@@ -12,11 +12,11 @@ from pipeline.quality.stop_words import FUNCTION_WORDS
 from pipeline.words import words
 
 CACHED_WORDS = 200_000  # about 20 MB a process
-NOT_SYMBOL, HAS_LETTER, FUNCTION_WORD, LENGTH_SHIFT = 1, 2, 4, 3
+NOT_SYMBOL, HAS_LETTER, FUNCTION_WORD, CAPITAL, LENGTH_SHIFT = 1, 2, 4, 8, 4
 
 
 class _WordFacts(dict[str, int]):
-    """word -> (length << 3 | flags), computed once; emptied when full. It never changes a result."""
+    """word -> (length << LENGTH_SHIFT | flags), computed once; emptied when full. It never changes a result."""
 
     def __missing__(self, word: str) -> int:
         if len(self) >= CACHED_WORDS:
@@ -24,6 +24,7 @@ class _WordFacts(dict[str, int]):
         flags = NOT_SYMBOL if any(character not in PUNCTUATION_SET for character in word) else 0
         flags |= HAS_LETTER if any(character.isalpha() for character in word) else 0
         flags |= FUNCTION_WORD if word.lower() in FUNCTION_WORDS else 0
+        flags |= CAPITAL if word[0].isupper() else 0
         self[word] = found = len(word) << LENGTH_SHIFT | flags
         return found
 
@@ -33,7 +34,7 @@ _facts = _WordFacts()
 
 @dataclass(frozen=True)
 class View:
-    """A text and its words. Arrays of shape [words]: `facts` (length << 3 | NOT_SYMBOL | …) and `hashes` (of equal words equal)."""
+    """A text and its words. Arrays of shape [words]: `facts` (length << LENGTH_SHIFT | flags) and `hashes` (of equal words equal)."""
 
     text: str
     words: list[str]

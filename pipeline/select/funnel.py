@@ -138,10 +138,13 @@ def assert_closed(tally: Tally) -> None:
             assert row["in"][unit] == parts, f"{source}: {row['in'][unit]} {unit} in, {parts} kept and dropped"
 
 
-def funnel_of(total: Tally, eval_overlap: Mapping[str, Any], domain_thresholds: Mapping[str, Any]) -> dict[str, Any]:
-    """funnel.json: sources, total, domains by split, from which probability a document is code or mathematics (used, proposed), components
-    with the share of bytes they make possible, near duplicates that went by their similarity with the one that stays, lines that went,
-    addresses that were replaced, overlap with evaluation tasks (see `overlap_of`), warnings."""
+def funnel_of(
+    total: Tally, eval_overlap: Mapping[str, Any], domain_thresholds: Mapping[str, Any], quality_cuts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """funnel.json: sources, total, domains by split, from which probability a document is code or mathematics (used, proposed), from which
+    score on a text class with a percentile keeps documents (see cuts.cuts_of), components with the share of bytes they make possible, near
+    duplicates that went by their similarity with the one that stays, lines that went, addresses that were replaced, overlap with
+    evaluation tasks (see `overlap_of`), warnings."""
     assert_closed(total)
     everything: dict[str, Any] = {"in": _cell(), "kept": _cell(), "dropped": {}}
     for row in total["sources"].values():
@@ -162,6 +165,7 @@ def funnel_of(total: Tally, eval_overlap: Mapping[str, Any], domain_thresholds: 
         "total": everything,
         "domains": {name: total["domains"][name] for name in sorted(total["domains"])},
         "domain_thresholds": domain_thresholds,
+        "quality_cuts": dict(quality_cuts),
         "components": components,
         "near": dict(sorted(total["near"].items())),
         "addresses": dict(sorted(total["addresses"].items())),
@@ -264,14 +268,21 @@ def _domains_table(funnel: Mapping[str, Any]) -> Table:
 
 
 def thresholds_line(funnel: Mapping[str, Any]) -> str:
-    """From which probability a document is code or mathematics, and what was proposed where the recipe says otherwise."""
+    """From which probability a document is code or mathematics, and what was proposed where the recipe says otherwise; from which quality
+    score on a text class with a percentile keeps its documents."""
 
     def said(domain: str, row: Mapping[str, float | None]) -> str:
         proposed = "" if row["proposed"] in (None, row["used"]) else f" ({row['proposed']} proposed)"
         return f"{domain} from a probability of {row['used']}{proposed}"
 
-    rows = funnel.get("domain_thresholds", {})  # an older funnel has none
-    return f"Where a source declares no domain, a document is {', '.join(said(*row) for row in sorted(rows.items()))}." if rows else ""
+    rows, cuts = funnel.get("domain_thresholds", {}), funnel.get("quality_cuts", {})  # an older funnel has none
+    lines = [f"Where a source declares no domain, a document is {', '.join(said(*row) for row in sorted(rows.items()))}."] if rows else []
+    for text_class, row in sorted(cuts.items()):
+        lines.append(
+            f"Of {text_class} the lowest {row['percentile']:g} % by quality score go: those below {row['score']:.3f}"
+            f" ({row['documents']:,} texts ranked)."
+        )
+    return " ".join(lines)
 
 
 def _overlap_table(overlap: Mapping[str, Any]) -> Table:

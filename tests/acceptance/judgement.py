@@ -1,9 +1,9 @@
-"""Extraction, language, domain and scripts without spaces judged as well as by the best tools, on what trained nothing.
+"""Extraction, language, domain, quality and scripts without spaces judged as well as by the best tools, on what trained nothing.
 
 CORPUS= names a folder with any of `extraction/*.jsonl.gz` (html or html_b64, main_content), `langid/*.jsonl.gz` (text, lang),
-`domain/*.jsonl.gz` (text, domain) and `scripts/*.jsonl.gz` (text, lang, kind: native, mojibake, navigation); without it ../shared/corpus:
-of its labelled pages those of registered domains that trained nothing, of its texts the sources kept out. The domain classifier trains on
-../shared/corpus. SEED= draws the generated pages.
+`domain/*.jsonl.gz` (text, domain), `quality/*.jsonl.gz` (text, label 0 or 1) and `scripts/*.jsonl.gz` (text, lang, kind: native, mojibake,
+navigation); without it ../shared/corpus: of its labelled pages those of registered domains that trained nothing, of its texts the sources
+kept out. The classifiers of domain and of quality train on ../shared/corpus. SEED= draws the generated pages and the bootstrap.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure_domains, measure_language, measure_scripts
+from benchmarks import measure_domains, measure_language, measure_quality, measure_scripts
 from benchmarks.measure_extraction import LABELLED, Page, pages, rows_of_child, word_f1
 from benchmarks.page_parts import Kept
 from benchmarks.shared_corpus import EXTRACTION, LANGUAGES
@@ -47,6 +47,7 @@ FORMULAS = (
 TEX = ("E=mc^{2}", "\\frac{1}{2}mv^2", "\\int_0^1 x\\,dx", "a_{ij}", "\\sqrt{x+1}", "\\sum_{k} k")
 ASKED_TEXTS_PER_S, ASKED_DOMAINS, ASKED_LEAVING = 5000, 0.965, 20
 ASKED_NATIVE, ASKED_DROPPED = 0.95, 0.6
+ASKED_AUC, ASKED_PRECISION, ASKED_RECALL = 0.84, 0.72, 0.60
 DOMAINS_LABELLED = "domain/*.jsonl.gz"
 PEER = "lid176"
 
@@ -171,6 +172,35 @@ def domain_checks(checks: Checks, corpus: Path, seed: int) -> None:
     checks.sabotage("a classifier taught by shuffled labels", wrong < ASKED_DOMAINS, f"accuracy {wrong:.3f}")
 
 
+def quality_checks(checks: Checks, corpus: Path, seed: int) -> None:
+    """AUC of the quality score beside what costs nothing, and what the default web thresholds drop, by the classifier of corpus.yaml."""
+    is_given = any(corpus.glob(measure_quality.QUALITY))
+    print("  quality: labelled texts, each judged by models that did not see its registered domain", flush=True)
+    config, thresholds = measure_quality.recipe()
+    found = list(measure_quality.crawl_pages(SHARED / "corpus", judged=not is_given))
+    fitted = measure_quality.classifier(measure_quality.examples(SHARED / "corpus", found, config), config)
+    judged = measure_quality.labelled_texts(corpus) if is_given else measure_quality.judged_texts(found)
+    table, is_good = measure_quality.signals(fitted, judged, config), [one.is_good for one in judged]
+    ranks = measure_quality.ranking(table, is_good, seed)
+    asked = f"at least {ASKED_AUC} (stop words {ranks.stop_words_auc}, words {ranks.word_count_auc}; {ranks.good} good of {ranks.texts})"
+    checks.check("quality, AUC of the score", f"{ranks.auc:.4f}", asked, ranks.auc >= ASKED_AUC)
+    difference, low, high = ranks.above_stop_words
+    interval = f"{difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}"
+    checks.check("its difference from stop words, paired bootstrap", interval, "all of it above 0", low > 0)
+    dropped = measure_quality.dropping(table, is_good, thresholds)
+    checks.check(
+        "bad ones of what the web thresholds drop",
+        f"{dropped.precision:.3f}",
+        f"at least {ASKED_PRECISION} ({dropped.dropped} dropped)",
+        dropped.precision >= ASKED_PRECISION,
+    )
+    checks.check("of the bad those that they drop", f"{dropped.recall:.3f}", f"at least {ASKED_RECALL}", dropped.recall >= ASKED_RECALL)
+    random.Random(seed).shuffle(is_good)
+    wrong = measure_quality.ranking(table, is_good, seed)
+    caught = wrong.auc < ASKED_AUC and wrong.above_stop_words[1] <= 0
+    checks.sabotage("labels of other texts", caught, f"AUC {wrong.auc:.3f}, {wrong.above_stop_words[0]:+.3f} from stop words")
+
+
 def script_checks(checks: Checks, corpus: Path) -> None:
     """By the thresholds of recipes/corpus.yaml: native text kept in each language, mojibake and navigation dropped."""
     print("  scripts without spaces: by the thresholds of recipes/corpus.yaml, beside those of the class without languages", flush=True)
@@ -202,6 +232,8 @@ def main() -> None:
         language_checks(checks, corpus)
     if any(corpus.glob(DOMAINS_LABELLED)) or given.corpus is None:
         domain_checks(checks, corpus, given.seed)
+    if any(corpus.glob(measure_quality.QUALITY)) or given.corpus is None:
+        quality_checks(checks, corpus, given.seed)
     if any(corpus.glob(measure_scripts.LABELLED)) or given.corpus is None:
         script_checks(checks, corpus)
     checks.finish()

@@ -68,3 +68,23 @@ def test_the_selection_makes_stale_whatever_follows_it(tmp_path: Path) -> None:
     """A test of the test: the same way finds what does depend on a field."""
     found = changed(load_recipe("test"), "select", tmp_path, primary_language="de")
     assert found == {*PATH[PATH.index("select") :]} - {"report"}
+
+
+@pytest.mark.parametrize("contrasts", [True, False])
+def test_quality_reads_what_was_left_out_of_the_pages_that_teach_and_nothing_else(tmp_path: Path, contrasts: bool) -> None:
+    """An artifact that it does not learn from cannot make it stale."""
+    recipe = load_recipe("demo")
+    assert recipe.quality.classifier is not None
+    if not contrasts:
+        classifier = recipe.quality.classifier.model_copy(update={"contrast": None})
+        recipe = recipe.model_copy(update={"quality": recipe.quality.model_copy(update={"classifier": classifier})})
+    seen: dict[str, set[str]] = {}
+
+    class Watching(Recorder):
+        def each(self, stage: Stage, configs: Mapping[str, BaseModel], inputs: Mapping[str, Artifact]) -> dict[str, Artifact]:
+            seen.setdefault(stage.artifact, set()).update(inputs)
+            return super().each(stage, configs, inputs)
+
+    data_to_checkpoint(recipe, Watching(Store(str(tmp_path))))
+    assert ("dropped.manuals" in seen["quality"]) == contrasts
+    assert "dropped.recrawl" not in seen["quality"]

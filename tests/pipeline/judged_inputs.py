@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.dedup.exact import split_hash, text_key
 from pipeline.dedup.near_sets import EDGES, SETS
-from pipeline.documents import CLUSTERS, DOCUMENTS, DOMAIN_SCORES, DOMAINS, LINE_SPANS, document_id, part_name, partition_of
+from pipeline.documents import CLUSTERS, DOCUMENTS, DOMAIN_SCORES, DOMAINS, DROPPED, LINE_SPANS, document_id, part_name, partition_of
 from pipeline.domains.thresholds import FILE as THRESHOLDS_FILE
 from pipeline.quality.config import Config as QualityConfig
 from pipeline.quality.score import Scorer, signals_schema
@@ -45,6 +45,7 @@ class Doc:
     lines: Sequence[tuple[int, int]] = ()
     domains: Mapping[str, float] | None = None  # None: no word is known
     quality_score: float | None = None
+    left_out: str | None = None  # what extraction left out of the page; None: the page is not in the sample
 
     @property
     def id(self) -> bytes:
@@ -65,6 +66,19 @@ def write_documents(store: Store, docs: Sequence[Doc], partitions: int) -> dict[
         )
         for source in sorted({doc.source for doc in docs})
     }
+
+
+def write_dropped(store: Store, docs: Sequence[Doc], partitions: int) -> dict[str, Manifest]:
+    """`dropped.<source>` of every source that has pages whose left-out blocks are known, as ingest leaves them."""
+    found = {}
+    for source in sorted({doc.source for doc in docs if doc.left_out is not None}):
+        rows = sorted((doc.id, doc.left_out) for doc in docs if doc.source == source and doc.left_out is not None)
+        attempt, entries = Attempt(store, "dropped", _name("dropped", docs, source, partitions)), list[FileEntry]()
+        for part in range(partitions):
+            mine = [{"id": name, "text": text} for name, text in rows if partition_of(name, partitions) == part]
+            write_table(attempt, part_name(part), pa.Table.from_pylist(mine, schema=DROPPED), entries)
+        found[f"dropped.{source}"] = attempt.publish({}, entries, counts={}, info={})
+    return found
 
 
 def write_clusters(store: Store, docs: Sequence[Doc], partitions: int, held_out_fraction: float = 0.0) -> Manifest:
@@ -146,12 +160,13 @@ def write_inputs(
     partitions: int = 4,
     held_out_fraction: float = 0.0,
     thresholds: Mapping[str, float] | None = None,
+    quality: QualityConfig | None = None,
 ) -> dict[str, Manifest]:
     """All inputs of select."""
     return {
         **write_documents(store, docs, partitions),
         "clusters": write_clusters(store, docs, partitions, held_out_fraction),
-        "quality": write_quality(store, docs, partitions),
+        "quality": write_quality(store, docs, partitions, quality),
         "domains": write_domains(store, docs, partitions, thresholds),
     }
 

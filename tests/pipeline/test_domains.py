@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pipeline.classifier_steps import LABEL
 from pipeline.documents import DOMAIN_SCORES, DOMAINS
 from pipeline.domains.config import Config
 from pipeline.domains.logistic import FORMLESS_SHARE, LogisticConfig, exponential, load, train
 from pipeline.domains.signals import BATCH_CHARACTERS, CLASSES, FORM_FEATURES, LEVELS, examples, features, level, pieces, read
 from pipeline.domains.stage import VERSION, domain_classifier, example_lines, run, validation_report
 from pipeline.domains.thresholds import FILE, MAX_PROPOSED, MIN_PROPOSED, claimed, histogram, propose
-from pipeline.fasttext_training import LABEL
 from pipeline.words import word_hash
 from storage.artifact import Manifest, read_verified
 from storage.errors import ConfigError, IntegrityError

@@ -17,28 +17,26 @@ from numpy.typing import NDArray
 
 from pipeline.classifier_steps import HALVES, TRAINED, Fitted
 from pipeline.dedup.exact import split_hash, text_key
-from pipeline.fasttext_training import FastTextConfig, TrainingError, load, probabilities, train
-from pipeline.quality.classifier import NO_VOTE, POSITIVE, auc, line_of, quality_classifier
+from pipeline.quality.classifier import POSITIVE, auc, example, quality_classifier
 from pipeline.quality.config import EVAL_TASKS_FILE, Config, DatatroveFilter, EvalTasks, QualityClassifier, RawFiles, resolve_files
+from pipeline.quality.ranks import Model, load
 from pipeline.quality.score import signals_schema
 from pipeline.quality.stage import VERSION, run, validation_report
-from pipeline.words import words
 from storage.artifact import Manifest, read_verified
 from storage.errors import ConfigError
 from storage.store import Store
 from storage.tables import read_table
-from tests.pipeline.judged_inputs import Doc, rows_by_key, write_clusters, write_documents
+from tests.pipeline.judged_inputs import Doc, rows_by_key, write_clusters, write_documents, write_dropped
 
 GOOD, BAD = (
-    ["theorem", "proof", "lemma", "therefore", "number", "function", "let", "with"],
-    ["buy", "now", "cheap", "click", "sale", "offer", "deal", "win"],
+    ["the", "proof", "of", "therefore", "number", "is", "let", "with"],
+    ["Buy", "Now\n", "cheap", "Click", "Sale\n", "offer", "Deal", "Win"],
 )
-SMALL = FastTextConfig(dim=4, epochs=20, word_ngrams=1, min_count=1, buckets=100)
 
 
-def sentence(words: Sequence[str], seed: int) -> str:
-    """Thirty words of a vocabulary."""
-    return " ".join(random.Random(seed).choices(words, k=30)) + "."
+def sentence(words: Sequence[str], seed: int, n_words: int = 30) -> str:
+    """Words of a vocabulary, and a full stop."""
+    return " ".join(random.Random(seed).choices(words, k=n_words)) + "."
 
 
 def labelled(count: int = 24) -> list[Doc]:
@@ -56,16 +54,21 @@ CLASSIFIER = QualityClassifier(
     validation_positive_sources=("kept_good",),
     validation_negative_sources=("kept_bad",),
     train_fraction=0.6,
-    fasttext=SMALL,
 )
 
 
+def judged_by(model: Model, text: str) -> float:
+    """The probability that a model gives to a text."""
+    return float(model.probabilities(np.array([json.loads(example(text))]))[0])
+
+
 def score_all(
-    tmp_path: Path, docs: Sequence[Doc], config: Config, *, held_out: float = 0.0, name: str = "store", **changes: Any
+    tmp_path: Path, docs: Sequence[Doc], config: Config, *, held_out: float = 0.0, name: str = "store", partitions: int = 4, **changes: Any
 ) -> tuple[Store, Manifest]:
     """Run the stage on handmade inputs."""
     store = Store(str(tmp_path / name))
-    inputs = {**write_documents(store, docs, 4), "clusters": write_clusters(store, docs, 4, held_out)}
+    inputs = {**write_documents(store, docs, partitions), **write_dropped(store, docs, partitions)}
+    inputs["clusters"] = write_clusters(store, docs, partitions, held_out)
     return store, run(store=store, raw=Store(str(tmp_path / "raw")), config=config, inputs=inputs, **changes)
 
 
@@ -178,9 +181,8 @@ def test_every_document_is_scored_by_a_model_that_did_not_see_it(tmp_path: Path)
         assert read_verified(store, quality, f"{TRAINED}-{half}") == b"".join(sorted(ids))
     models = [load(read_verified(store, quality, f"quality-{half}.bin")) for half in range(HALVES)]
     for doc in docs:
-        line = line_of(words(doc.text), CLASSIFIER.max_words)
         asked = [model for model, ids in zip(models, halves, strict=True) if doc.id not in ids]
-        expected = sum(probabilities(model, [line], [POSITIVE])[0, 0] for model in asked) / len(asked)
+        expected = sum(judged_by(model, doc.text) for model in asked) / len(asked)
         assert len(asked) == (1 if doc.id in halves[0] | halves[1] else 2)
         assert rows[doc.key]["quality_score"] == pytest.approx(expected, abs=1e-6)
     assert rows["web-good"]["quality_score"] > 0.7 > 0.3 > rows["web-bad"]["quality_score"]
@@ -195,16 +197,8 @@ def test_a_member_elsewhere_of_a_cluster_that_trained_is_judged_by_the_other_hal
     joined = [Doc(doc.key, doc.text, source=doc.source, near="same" if doc is original else None) for doc in docs]
     store, quality = score_all(tmp_path, [*joined, page], Config(classifier=CLASSIFIER))
     other = load(read_verified(store, quality, f"quality-{1 - classifier.half_of(min(original.id, page.id))}.bin"))
-    expected = probabilities(other, [line_of(words(page.text), CLASSIFIER.max_words)], [POSITIVE])[0, 0]
+    expected = judged_by(other, page.text)
     assert rows_by_key(store, quality, [*joined, page])["copy"]["quality_score"] == pytest.approx(expected, abs=1e-6)
-
-
-def test_a_text_without_a_known_word_has_the_score_that_says_nothing(tmp_path: Path) -> None:
-    """fastText gave such a text one label at a probability near 1, by the vector of its line end."""
-    docs = [*labelled(), Doc("unknown", "zzzzqqq"), Doc("empty", "")]
-    store, quality = score_all(tmp_path, docs, Config(classifier=CLASSIFIER))
-    rows = rows_by_key(store, quality, docs)
-    assert (rows["unknown"]["quality_score"], rows["empty"]["quality_score"]) == (NO_VOTE, NO_VOTE)
 
 
 def test_validation_is_on_whole_sources_kept_out_beside_the_stop_word_ratio(tmp_path: Path) -> None:
@@ -221,8 +215,8 @@ def test_validation_is_on_whole_sources_kept_out_beside_the_stop_word_ratio(tmp_
 
 def test_the_report_names_what_the_classifier_does_not_beat() -> None:
     """Stop words rank these better than the scores do, the number of words worse; ties count as not beaten."""
-    good = {"label": POSITIVE, "scores": [0.9, 0.4], "stop_word_ratios": [0.5, 0.4], "word_counts": [10, 20]}
-    bad = {"label": "negative", "scores": [0.6, 0.1], "stop_word_ratios": [0.3, 0.2], "word_counts": [30, 40]}
+    good = {"label": POSITIVE, "scores": [0.9, 0.4], "stop_word_ratio": [0.5, 0.4], "gopher_word_count": [10, 20]}
+    bad = {"label": "negative", "scores": [0.6, 0.1], "stop_word_ratio": [0.3, 0.2], "gopher_word_count": [30, 40]}
     report = validation_report({"good": good, "bad": bad})
     assert (report["auc"], report["stop_word_ratio_auc"], report["word_count_auc"]) == (0.75, 1.0, 0.0)
     assert report["no_better_than"] == ["stop_word_ratio"]
@@ -268,25 +262,6 @@ def test_a_label_without_training_text_is_a_config_error(tmp_path: Path) -> None
         score_all(tmp_path, docs, Config(classifier=CLASSIFIER))
 
 
-def test_fasttext_gives_one_model_for_one_set_of_lines_in_any_order() -> None:
-    """Bit-identical, and probabilities near golden values (they depend on the processor's floats)."""
-    lines = [f"__label__positive {sentence(GOOD, i)}" for i in range(20)] + [f"__label__negative {sentence(BAD, i)}" for i in range(20)]
-    model = train(lines, "key", SMALL)
-    assert model == train(lines[::-1], "key", SMALL)
-    rows = probabilities(load(model), [line_of(GOOD, 100), line_of(BAD, 100)], ["positive", "negative", "other"])
-    assert rows[0] == pytest.approx([0.99, 0.01, 0.0], abs=0.05)
-    assert rows[1] == pytest.approx([0.01, 0.99, 0.0], abs=0.05)
-    assert all(0 <= value <= 1 for row in rows for value in row)
-
-
-def test_a_line_without_a_known_word_says_nothing() -> None:
-    """Known words decide; the word that fastText sets at each line's end is none."""
-    model = load(train([f"__label__{label} {sentence(words, 1)}" for label, words in (("good", GOOD), ("bad", BAD))], "key", SMALL))
-    rows = probabilities(model, ["zzzzqqq", "", "</s>", f"zzzzqqq {GOOD[0]}"], ["good", "bad"])
-    assert np.isnan(rows[:3]).all()
-    assert not np.isnan(rows[3]).any()
-
-
 @given(st.lists(st.sampled_from([b"a", b"b", b"c"]), max_size=8), st.sets(st.sampled_from(["a", "b"])))
 def test_scores_are_the_mean_of_the_models_that_did_not_see_the_cluster_and_vote(ids: list[bytes], silent: set[str]) -> None:
     """Model x saw cluster a, model y cluster b; a document for which nobody votes has no score."""
@@ -301,17 +276,6 @@ def test_scores_are_the_mean_of_the_models_that_did_not_see_the_cluster_and_vote
     expected = {b"a": 0.6, b"b": 0.2, b"c": 0.4}
     for name, score in zip(ids, found, strict=True):
         assert np.isnan(score) if name.decode() in silent else score == pytest.approx(expected[name])
-
-
-def test_training_without_lines_says_what_the_child_said() -> None:
-    """No silent empty model."""
-    with pytest.raises(TrainingError, match="fastText training ended with"):
-        train([], "key", SMALL)
-
-
-def test_a_word_that_looks_like_a_label_is_a_word() -> None:
-    """Text cannot label itself."""
-    assert line_of(["__label__positive", "Word"], 10) == "labelpositive word"
 
 
 def test_auc_is_the_chance_to_score_higher_with_ties_counting_half() -> None:

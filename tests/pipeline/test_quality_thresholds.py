@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from pipeline.language_tags import covers, widening
 from pipeline.quality.config import Config
 from pipeline.quality.score import score, signals_schema
-from pipeline.quality.thresholds import PUBLISHED, ClassThresholds, Thresholds, bounds, keep, keep_all
+from pipeline.quality.thresholds import NO_BOUNDS, PUBLISHED, ClassThresholds, Thresholds, bounds, keep, keep_all
 from pipeline.quality.view import view
 
-SIGNALS = [field for field in Thresholds.model_fields if field != "datatrove_filters"]
+SIGNALS = [field for field in Thresholds.model_fields if field not in NO_BOUNDS]
 TAGS = ["zh", "zh-Hant", "zh-Hant-TW", "yue", "ar", "no"]
 
 

@@ -257,7 +257,7 @@ def test_the_bytes_are_those_of_this_version(tmp_path: Path) -> None:
         Doc("c", "another text", near="n", domains={"math": 0.9}, source="books"),
     ]
     manifest = decide(tmp_path, docs, config(thresholds=by_class(code=Thresholds(min_gopher_word_count=2))), held_out=0.1)[2][2]
-    assert (selection.VERSION, manifest.digest) == (4, "b9d5aa2e8a4d4c6ebfa2fd288d2f4fc8f66aa1ce97d93746e7fe63fd6ad58d93")
+    assert (selection.VERSION, manifest.digest) == (5, "6973484fcf0b30685fd9a3c54b41b815e2410f05419d2def346f0d6c24065b8e")
 
 
 def test_a_document_dropped_for_quality_is_no_survivor(tmp_path: Path) -> None:
@@ -441,6 +441,7 @@ def test_the_printed_mixture_says_where_its_tokens_come_from(tmp_path: Path) -> 
     [
         ({"sources": {"web": WEB}}, r"select.sources: names \['web'\]"),
         ({"thresholds": by_class(web=Thresholds(min_quality_score=0.5))}, "quality_score has no effect while quality.classifier is off"),
+        ({"thresholds": by_class(web=Thresholds(min_quality_percentile=5))}, "min_quality_percentile: there is no quality score"),
         ({"thresholds": by_class(math=Thresholds(max_dirty_words=0))}, "thresholds.math: a threshold on dirty_words has no effect"),
         ({"thresholds": by_class(code=Thresholds(datatrove_filters=("x",)))}, "'x' is not among quality.datatrove_filters"),
         ({"components": (Component(name="best", domain="math", min_quality_score=0.5),)}, "'best' needs a quality score"),

@@ -95,6 +95,18 @@ def test_a_shipped_recipe_is_valid_and_complete(name: str) -> None:
         ("domains.labels.pamphlets", "math", r"domains\.labels: no source is named 'pamphlets'; there are: pages"),
         ("domains.labels.essays", "math", r"domains\.labels\.essays: 'math', but sources declares it 'general'"),
         ("quality.classifier.positive_sources", ["nobody"], r"quality\.classifier\.positive_sources: no source is named 'nobody'"),
+        (
+            "quality.classifier.contrast",
+            {"sources": ["nobody"]},
+            r"quality\.classifier\.contrast\.sources: no source is named 'nobody'",
+        ),
+        (
+            "quality.classifier.contrast",
+            {"sources": ["proofs"]},
+            r"contrast\.sources: 'proofs' keeps nothing of what extraction leaves out of its pages",
+        ),
+        ("quality.classifier.contrast", {"sources": ["essays"]}, r"'essays' is in another of the classifier's lists"),
+        ("quality.classifier.negative_sources", [], r"quality\.classifier: it learns from `contrast`"),
         ("tokenizer.shares", {"prose": 1.0}, r"tokenizer\.shares: no domain is named 'prose'"),
         ("tokenizer.vocab_size", 9000, r"model\.vocab_size: 640 is less than tokenizer\.vocab_size, 9,000"),
         ("model.dim", 33, r"dim 33 over n_heads 4"),

@@ -41,3 +41,6 @@ def test_a_classifier_that_counting_matches_is_warned_of_with_both_figures() -> 
     assert "AUC 0.700, stop word ratio 0.800;" in said
     assert classifier_warning({**validation, "no_better_than": []}) == ""
     assert classifier_warning({"auc": None}) == ""
+    pages = {"auc": 0.8, "word_count_auc": 0.85, "no_better_than": ["word_count"]}
+    said = classifier_warning({"auc": None, "no_better_than": [], "contrast": pages})
+    assert "the pages that taught by contrast no better than counting does: AUC 0.800, word count 0.850;" in said

@@ -1,4 +1,4 @@
-"""Deterministic fastText training, shared by the quality and the domain classifier.
+"""Deterministic fastText training: what the classifiers of domains and of quality are measured beside.
 
 Training runs with one thread in a fresh process whose allocator fills new memory (`MALLOC_PERTURB_`): fastText may start from
 uninitialised memory, and with more threads each run differs. So the same lines give the same model, bit for bit, on one processor type.
@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pipeline.classifier_steps import LABEL
 from storage.errors import CaravanError
 from storage.strict import Strict
 
-LABEL = "__label__"
 LINE_END = "</s>"  # fastText's own word, of every line
 SHUFFLE_BUCKETS = 64
 MALLOC_PERTURB = "255"
