@@ -116,6 +116,8 @@ def in_child(*command: str | Path) -> Measured:
 def figures(corpus: Path, seed: int) -> list[Figure]:
     """Ours against datatrove's chain as its users have it, which is what is asked, and against one with a faster extractor; what our own
     extractor costs more than resiliparse."""
+    if not peer_python("datatrove").is_file():
+        raise SystemExit("the peer's environment is missing: run `sh scripts/setup.sh peers`")
     with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
         raw_root = Path(folder)
         records = write_raw(corpus, raw_root / "raw", Sample(seed, records=RECORDS, lines=LABEL_LINES))

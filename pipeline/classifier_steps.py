@@ -208,6 +208,7 @@ def _train(store: Store, classifier: Classifier, group: TrainGroup, output: Outp
         raise ConfigError(
             f"{classifier.where}: the label {empty[0]!r} has no training text in one of its two halves; its sources' "
             f"clusters are held out, empty, too few, or not among train_fraction = {classifier.train_fraction}"
+            + ("; or no page of contrast.languages has min_main_words, and min_dropped_words left out" if classifier.contrast else "")
         )
     most = min(classifier.max_label_ratio * min(lines.values()), classifier.max_lines)
     shares = {label: min(1.0, most / n) for label, n in lines.items()}
@@ -224,9 +225,13 @@ def _training_lines(store: Store, root: str, files: Iterable[LabelFiles], shares
     """The lines, of an abundant label only the share that a hash of the line keeps."""
     for file in files:
         for line in read_entry(store, root, file.examples).decode().split("\n")[:-1]:
-            share = shares[label_of(line)]
-            if share == 1.0 or keyed_fraction(f"balance:{key}", hashlib.sha256(line.encode()).digest()) < share:
+            if is_taken(f"balance:{key}", line, shares[label_of(line)]):
                 yield line
+
+
+def is_taken(key: str, line: str, share: float) -> bool:
+    """Whether a training line is among the share of them that a hash takes."""
+    return share == 1.0 or keyed_fraction(key, hashlib.sha256(line.encode()).digest()) < share
 
 
 def label_of(line: str) -> str:
@@ -279,8 +284,8 @@ class Fitted:
 
 @functools.lru_cache(maxsize=2)
 def open_fitted(store: Store, root: str, trained: Trained, load: Callable[[bytes], Any]) -> Fitted:
-    """The models of `trained`, loaded once a process, and the ids of the clusters that trained them (16 bytes each: their number is bounded
-    by what one process can train on)."""
+    """The models of `trained`, loaded once a process, and the ids of the clusters that trained them (some 100 bytes
+    each in memory: all that `train_fraction` gives, also where a label has more lines than train)."""
     models = tuple(load(read_entry(store, root, entry)) for entry in trained.models)
     return Fitted(models, tuple(frozenset(read_ids(store, root, entry)) for entry in trained.clusters))
 

@@ -226,7 +226,8 @@ def set_up_venv(python: str, *, require_this_python: bool) -> None:
 
 def peer_python(name: str) -> Path:
     """The Python of a benchmark's peer, in the cache; another lock is another environment."""
-    key = hashlib.sha256((PEERS / f"{name}.txt").read_bytes() + sys.version.encode()).hexdigest()[:12]
+    version = venv_version(VENV / "bin" / "python") or ""
+    key = hashlib.sha256((PEERS / f"{name}.txt").read_bytes() + version.encode()).hexdigest()[:12]
     return cache_folder() / "peers" / f"{name}-{key}" / "bin" / "python"
 
 

@@ -41,7 +41,10 @@ def test_key_follows_lock_and_python(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(setup, "PROJECT", tmp_path)
     source = tmp_path / "words.c"
     source.write_text("c")
+    header = tmp_path / "texts.h"
+    header.write_text("h")
     monkeypatch.setattr(setup, "C_SOURCES", [source])
+    monkeypatch.setattr(setup, "C_HEADERS", [header])
     (tmp_path / "requirements.txt").write_text("a")
     (tmp_path / "pyproject.toml").write_text("b")
     first = setup.setup_key("3.11.7")
@@ -52,7 +55,9 @@ def test_key_follows_lock_and_python(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "pyproject.toml").write_text("b2")
     third = setup.setup_key("3.11.7")
     source.write_text("c2")
-    assert len({first, second, third, setup.setup_key("3.11.7")}) == 4
+    fourth = setup.setup_key("3.11.7")
+    header.write_text("h2")
+    assert len({first, second, third, fourth, setup.setup_key("3.11.7")}) == 5
 
 
 def test_an_extension_that_is_gone_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from pipeline.documents import (
 )
 from pipeline.ingest.documents import QUARANTINE_FILE
 from pipeline.quality.thresholds import ClassThresholds, bounds
-from storage.artifact import Manifest
+from storage.artifact import Manifest, read_verified
 from storage.errors import ConfigError, IntegrityError
 from storage.tables import read_table
 from storage.token_shards import TokenStream, stream_names
@@ -166,7 +167,7 @@ def explain(run: Run, place: Place) -> dict[str, Any]:
     facts["lost_to"] = _lost_to(run, facts.get("select"))
     if facts.get("select") and facts.get("quality"):
         signals = {**facts["quality"], "language_probability": document["language_probability"]}
-        facts["bound"] = _broken_bound(run.need("select"), facts["select"], signals, document["language"])
+        facts["bound"] = _broken_bound(run, facts["select"], signals, document["language"])
     if facts.get("select"):
         edits = [Edit(**edit) for edit in facts["select"]["edits"]]
         facts["edited_text"] = apply_edits(document["text"], edits)
@@ -179,9 +180,13 @@ def explain(run: Run, place: Place) -> dict[str, Any]:
     return facts
 
 
-def _broken_bound(selection: Manifest, row: Mapping[str, Any], signals: Mapping[str, Any], language: str) -> str | None:
-    """The value beside the threshold by which `selection` dropped a document: `gopher_word_count 42 < min 50`; None for other reasons."""
+def _broken_bound(run: Run, row: Mapping[str, Any], signals: Mapping[str, Any], language: str) -> str | None:
+    """The value beside the threshold by which select dropped a document: `gopher_word_count 42 < min 50`; None for other reasons."""
+    selection = run.need("select")
     thresholds = ClassThresholds.model_validate(selection.payload["config"]["thresholds"][row["text_class"]])
+    if thresholds.min_quality_percentile is not None:
+        cuts = json.loads(read_verified(run.store, selection, "funnel.json"))["quality_cuts"]
+        thresholds = thresholds.at_score(cuts[row["text_class"]]["score"])
     for signal, is_minimum, value, reason in bounds(thresholds.of_language(language)):
         found = signals.get(signal)
         if reason == row["reason"] and found is not None and (found < value if is_minimum else found > value):

@@ -90,8 +90,8 @@ _WORDS_OF: dict[str, str] = {
     ),
 }
 _YORUBA_WORDS = (
-    "awon orile-ede orile ninu lati pelu nitori alakoso agba oloselu aare akoko ijoba ipinle odun osu ilu gege tabi sugbon bakanna titi "
-    "eniyan okunrin obinrin oruko tele naa gbogbo wipe kan nigba igba ariwa guusu iwo-oorun ila-oorun olorun omo baba iya "
+    "awon orile-ede orile ninu lati pelu nitori alakoso agba oloselu aare akoko ijoba ipinle odun osu gege tabi sugbon bakanna "
+    "eniyan okunrin obinrin oruko tele naa gbogbo wipe nigba igba ariwa guusu iwo-oorun ila-oorun olorun "
     "asiwaju ilana ofin eto ohun nkan bii miran yoruba naijiria"
 )
 _YORUBA = frozenset(_YORUBA_WORDS.split())

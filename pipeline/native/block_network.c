@@ -11,7 +11,7 @@
 enum { REGIONS = 3, FIRST_SHIFT = 10, SHIFT = 12, LIMIT = 8 << 8, MAX_WIDTH = 512 };
 
 /* One version for every x86-64 and one for those with 256-bit integers; elsewhere the compiler's own choice. */
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
 #else
 #define FOR_EACH_PROCESSOR
@@ -117,7 +117,7 @@ static int sizes_fit(const Py_buffer *b, Py_ssize_t n, Py_ssize_t inputs, Py_ssi
         n * inputs * 2, n * 8, n * REGIONS * 16, width * inputs * 2, width * 4, width * 2 * width * 2, width * 4,
         n_layers * width * (4 + REGIONS) * width * 2, n_layers * width * 4, width * 2, 4, n * 8,
     };
-    int fit = n > 0 && width > 0 && width <= MAX_WIDTH && n_layers >= 0;
+    int fit = n > 0 && n <= INT32_MAX && inputs >= 0 && inputs <= INT16_MAX && width > 0 && width <= MAX_WIDTH && n_layers >= 0 && n_layers <= 30;
     for (int i = 0; i < N_BUFFERS; i++) fit = fit && b[i].len == sizes[i];
     const int64_t *ranges = b[REGION_RANGES].buf, *words = b[N_WORDS].buf;
     for (Py_ssize_t i = 0; fit && i < n * REGIONS; i++) fit = ranges[2 * i] >= 0 && ranges[2 * i] < ranges[2 * i + 1] && ranges[2 * i + 1] <= n;

@@ -1,10 +1,11 @@
-"""What a page teaches by contrast: its main text is good, what extraction left out of it is not, nor is a mixture of which that is half."""
+"""What a page teaches by contrast: its main text is good; what extraction left out is not, nor a mixture of which that is half or more."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 
-MIXED_SHARES = (0.3, 0.6, 1.0)  # words of main text for each word that was left out
+MIXED_SHARES = (0.3, 0.6, 1.0)  # words of main text at most for each word that was left out
 
 
 def contrast(main_text: str, left_out: str, min_main_words: int, min_dropped_words: int) -> Iterator[tuple[bool, str]]:
@@ -19,7 +20,9 @@ def contrast(main_text: str, left_out: str, min_main_words: int, min_dropped_wor
     lines, ends, total = main_text.split("\n"), list[int](), 0
     for line in lines:
         ends.append(total := total + len(line.split()))
+    mixed = 0  # words of main text in the mixture before
     for share in MIXED_SHARES:
-        taken = next((i + 1 for i, end in enumerate(ends) if end >= share * n_words), 0)
-        if taken and ends[taken - 1] <= n_words:
+        taken = bisect_right(ends, share * n_words)
+        if taken and ends[taken - 1] > mixed:
+            mixed = ends[taken - 1]
             yield False, f"{left_out}\n\n" + "\n".join(lines[:taken])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,8 @@ from pipeline.classifier_steps import (
     HALVES,
     Trained,
     check_sources,
+    is_taken,
+    label_of,
     label_step,
     open_fitted,
     part_groups,
@@ -157,18 +160,27 @@ def _block(wanted: str) -> Any:
 
 @dataclass(frozen=True)
 class Validation:
-    """The models, and the examples of the pages that taught by contrast, of each half those that it saw."""
+    """The models, and the examples of the pages that taught by contrast, of each half those that it saw. `shares`: of a label's examples,
+    those that a hash of each takes, so that no more are judged than train."""
 
     trained: Trained
     pages: tuple[tuple[FileEntry, ...], ...]
     n_pages: int
+    shares: Mapping[str, float]
 
 
 def _plan_validation(config: QualityClassifier, results: Results) -> list[Validation]:
     folders = [f"labels/{source}/" for source in (config.contrast.sources if config.contrast else ())]
-    files = [file for result in results["labels"] for file in result.files if file.name.startswith(tuple(folders))]
+    files, lines = list[FileEntry](), Counter[str]()
+    for result in results["labels"]:
+        if found := [file for file in result.files if file.name.startswith(tuple(folders))]:
+            files += found
+            for of_half in result.note["lines"]:
+                lines.update(of_half)
     pages = tuple(tuple(file for file in files if f"/half-{half}/" in file.name) for half in range(HALVES))
-    return [Validation(trained_files(results), pages, sum(result.counts.get("contrast_pages", 0) for result in results["labels"]))]
+    n_pages = sum(result.counts.get("contrast_pages", 0) for result in results["labels"])
+    shares = {label: min(1.0, config.ranks.max_examples / n) for label, n in lines.items()}
+    return [Validation(trained_files(results), pages, n_pages, shares)]
 
 
 def _validate(store: Store, inputs: Mapping[str, Manifest], config: QualityClassifier, group: Validation, output: Output) -> None:
@@ -181,7 +193,8 @@ def _validate(store: Store, inputs: Mapping[str, Manifest], config: QualityClass
         by_label = {label: _rows(label) for label in (NEGATIVE, POSITIVE)}
         for half, entries in enumerate(group.pages):
             for entry in entries:
-                lines = [numbers_of_line(line) for line in read_entry(store, output.attempt.root, entry).decode().split("\n")[:-1]]
+                texts = read_entry(store, output.attempt.root, entry).decode().split("\n")[:-1]
+                lines = [numbers_of_line(line) for line in texts if is_taken(f"validate:{config.seed}", line, group.shares[label_of(line)])]
                 for label, rows in by_label.items():
                     numbers = [row for name, row in lines if name == label]
                     if numbers:  # judged by the half that did not see them

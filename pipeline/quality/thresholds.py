@@ -99,7 +99,8 @@ class ClassThresholds(Thresholds):
     """Thresholds of a text class, and those of documents in some languages.
 
     A language's set takes the class's place field by field: what it names holds, null turning a field off, and what it does not name is
-    as in the class. Of several tags that cover a document's language the narrowest counts alone; sets do not add up.
+    as in the class; a set that names min_quality_score, be it null, inherits no percentile. Of several tags that cover a document's
+    language the narrowest counts alone; sets do not add up.
     """
 
     languages: dict[LanguageTag, Thresholds] = Field({}, description="by BCP 47 tag; zh covers zh-Hant")
@@ -131,7 +132,8 @@ class ClassThresholds(Thresholds):
         for tag, given in self.languages.items():
             if given.min_quality_percentile not in (None, self.min_quality_percentile):
                 raise ValueError(f"languages.{tag}.min_quality_percentile: a percentile is of the whole class; null turns it off here")
-            inherited = own if given.min_quality_score is None else own | {"min_quality_percentile": None}
+            own_cut = "min_quality_score" in given.model_fields_set and "min_quality_percentile" not in given.model_fields_set
+            inherited = own | {"min_quality_percentile": None} if own_cut else own
             self.languages[tag] = Thresholds(**inherited | {name: getattr(given, name) for name in given.model_fields_set})
         return self
 

@@ -1,7 +1,8 @@
 """From which score on a document stays where a class of text has a `min_quality_percentile`. RULE 18.
 
-Scores are counted in fixed bins, one document for each exact group, held-out documents left out. Counts are whole numbers that add up in
-any order, so the cut depends neither on partitions nor on workers. The edges of the bins are exact in 32 bits, as the scores are stored.
+Scores are counted in fixed bins, one document for each exact group; held-out documents and languages without the percentile are left
+out. Counts are whole numbers that add up in any order, so the cut depends neither on partitions nor on workers. The edges of the bins are
+exact in 32 bits, as the scores are stored.
 """
 
 from __future__ import annotations
@@ -87,7 +88,13 @@ def rank(job: Job, part: int, output: Output) -> None:
         clusters = read_beside(job.store, job.inputs["clusters"], source, part, documents["id"], ["exact_id", "split"])
         scores = read_beside(job.store, job.inputs["quality"], source, part, documents["id"], ["quality_score"])["quality_score"]
         classes = [text_class_of(job.config.sources[source], domain) for domain in domains_of(job, source, part, documents)[0]]
-        chosen = ranked(*(clusters[name].to_pylist() for name in ("id", "exact_id", "split")))
+        sets = [getattr(job.config.thresholds, text_class) for text_class in classes]
+        is_cut = [
+            thresholds.of_language(language).min_quality_percentile is not None
+            for thresholds, language in zip(sets, documents["language"].to_pylist(), strict=True)
+        ]
+        first = ranked(*(clusters[name].to_pylist() for name in ("id", "exact_id", "split")))
+        chosen = [is_first and is_asked for is_first, is_asked in zip(first, is_cut, strict=True)]
         found.append(counted(compress(classes, chosen), compress(scores.to_pylist(), chosen)))
     output.note = added(found)
 

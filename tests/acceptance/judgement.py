@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure_domains, measure_language, measure_quality, measure_scripts
-from benchmarks.measure_extraction import LABELLED, Page, pages, rows_of_child, word_f1
+from benchmarks.measure_extraction import JUDGED_FOLD, LABELLED, Page, fold_of, pages, rows_of_child, word_f1
 from benchmarks.page_parts import Kept
 from benchmarks.shared_corpus import EXTRACTION, LANGUAGES
 from flows.recipe.loading import load_recipe
@@ -46,6 +46,7 @@ FORMULAS = (
 )
 TEX = ("E=mc^{2}", "\\frac{1}{2}mv^2", "\\int_0^1 x\\,dx", "a_{ij}", "\\sqrt{x+1}", "\\sum_{k} k")
 ASKED_TEXTS_PER_S, ASKED_DOMAINS, ASKED_LEAVING = 5000, 0.965, 20
+ASKED_LANGUAGES = {"sentences": 0.985}  # by unit; of others what lid.176 reaches
 ASKED_NATIVE, ASKED_DROPPED = 0.95, 0.6
 ASKED_AUC, ASKED_PRECISION, ASKED_RECALL = 0.84, 0.72, 0.60
 DOMAINS_LABELLED = "domain/*.jsonl.gz"
@@ -134,9 +135,9 @@ def language_checks(checks: Checks, corpus: Path) -> None:
     }
     for unit, ours in found["caravan"].items():
         others = ", ".join(f"{name} {rows[unit].accuracy_covered:.4f}" for name, rows in found.items() if name != "caravan")
-        asked = found[PEER][unit].accuracy_covered
+        asked = max(found[PEER][unit].accuracy_covered, ASKED_LANGUAGES.get(unit, 0.0))
         checks.check(
-            f"language, {unit}", f"{ours.accuracy_covered:.4f}", f"that of {PEER} and more ({others})", ours.accuracy_covered >= asked
+            f"language, {unit}", f"{ours.accuracy_covered:.4f}", f"at least {asked:.4f} ({others})", ours.accuracy_covered >= asked
         )
     speed = found["caravan"]["all"].texts_per_s
     checks.check("texts identified a second and core", f"{speed:,.0f}", f"at least {ASKED_TEXTS_PER_S:,}", speed >= ASKED_TEXTS_PER_S)
@@ -188,6 +189,13 @@ def quality_checks(checks: Checks, corpus: Path, seed: int) -> None:
     interval = f"{difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}"
     checks.check("its difference from stop words, paired bootstrap", interval, "all of it above 0", low > 0)
     dropped = measure_quality.dropping(table, is_good, thresholds)
+    if not is_given:
+        unseen = [place for place, one in enumerate(judged) if fold_of(one.domain) == JUDGED_FOLD]
+        some = measure_quality.dropping(table.take(unseen), [is_good[place] for place in unseen], thresholds)
+        figure = f"{some.precision:.3f} and {some.recall:.3f}"
+        checks.note(
+            "the two below on domains that taught the extractor nothing either", f"{figure} ({some.dropped} of {len(unseen)} dropped)"
+        )
     checks.check(
         "bad ones of what the web thresholds drop",
         f"{dropped.precision:.3f}",
@@ -217,7 +225,7 @@ def script_checks(checks: Checks, corpus: Path) -> None:
             checks.check(name, figure, f"at least {asked:.0%} ({baseline})", kept >= asked)
     wrong = measure_scripts.measure(texts, measure_scripts.judge_of(measure_scripts.in_words(thresholds)))
     native = [share for share in wrong if share.kind == measure_scripts.NATIVE]
-    kept = min((share.kept for share in native), default=0.0)
+    kept = min((share.kept for share in native), default=1.0)
     checks.sabotage("thresholds in words", kept < ASKED_NATIVE, f"{kept:.1%} kept in one language")
 
 

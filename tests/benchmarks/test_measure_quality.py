@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from benchmarks import measure_quality
 from benchmarks.measure_extraction import fold_of
 from benchmarks.measure_quality import Example, Judged
+from pipeline.classifier_steps import Fitted
+from pipeline.quality.prose import SIGNALS, prose_numbers
+from pipeline.quality.ranks import Model
+from pipeline.quality.score import score
 from pipeline.quality.thresholds import Thresholds
+from pipeline.quality.view import view
 
 PROSE = "The river that flows through this town is older than its walls, and it was never as wide as they say it is."
 MENU = "Home\nAbout us\nProducts\nSign in\nCart\nPrivacy\nContact\nTerms"
+ONE, ZERO = (Model(np.zeros((len(SIGNALS), 1)), np.zeros(len(SIGNALS)), bias) for bias in (800.0, -800.0))  # sure of all, sure of none
 TAUGHT = [Example(f"{n}.org", good, text * (n % 3 + 1)) for n in range(40) for good, text in ((True, PROSE), (False, MENU))]
 
 
@@ -24,6 +31,11 @@ def test_a_text_is_judged_by_the_model_that_did_not_see_its_domain() -> None:
     fitted = measure_quality.classifier(TAUGHT, config)
     judged = [Judged(f"{n}.org", PROSE, True) for n in range(6)] + [Judged("", PROSE, True)]
     found = measure_quality.signals(fitted, judged, config)["quality_score"].to_pylist()
+    numbers, unlike = np.array([prose_numbers(view(PROSE), score(view(PROSE)))]), Fitted((ONE, ZERO), fitted.clusters)
+    for one, theirs in zip(judged[:-1], found[:-1], strict=True):
+        half = fold_of(one.domain) % 2
+        assert theirs == pytest.approx(float(fitted.models[1 - half].probabilities(numbers)[0]), abs=1e-6)
+        assert measure_quality.signals(unlike, [one], config)["quality_score"].to_pylist() == [float(half == 1)]
     by_half = {fold_of(one.domain) % 2: score for one, score in zip(judged[:-1], found[:-1], strict=True)}
     assert all(score == by_half[fold_of(one.domain) % 2] for one, score in zip(judged[:-1], found[:-1], strict=True))
     assert found[-1] == pytest.approx(sum(by_half.values()) / 2, abs=1e-6)

@@ -87,6 +87,21 @@ def test_copies_count_once_and_held_out_texts_not_at_all(tmp_path: Path) -> None
     assert all(rows[doc.key]["reason"] == "quality_score" for doc in low)
 
 
+def test_a_language_without_the_percentile_is_not_ranked(tmp_path: Path) -> None:
+    """Its low scores would take up the share that the others lose."""
+    docs = [Doc(f"w{i}", f"page number {i}", quality_score=float(np.float32(i / 50))) for i in range(50)]
+    docs += [Doc(f"z{i}", f"页 {i}", language="zh", quality_score=0.0) for i in range(30)]
+    docs += [Doc("book", "a book", source="books")]
+    web = ClassThresholds.model_validate({"min_quality_percentile": 20, "languages": {"zh": {"min_quality_score": None}}})
+    store = Store(str(tmp_path))
+    manifest = selection.run(
+        store=store, config=config(thresholds=by_class(web=web)), inputs=write_inputs(store, docs, 2, 0.0, quality=QUALITY)
+    )
+    rows, funnel = rows_by_key(store, manifest, docs), json.loads(read_verified(store, manifest, "funnel.json"))
+    assert funnel["quality_cuts"]["web"]["documents"] == 50
+    assert {key for key, row in rows.items() if row["reason"] == "quality_score"} == {f"w{i}" for i in range(10)}
+
+
 def test_without_a_percentile_nothing_is_ranked(tmp_path: Path) -> None:
     store, docs = Store(str(tmp_path)), [Doc("a", "a page"), Doc("b", "a book", source="books")]
     manifest = selection.run(store=store, config=config(), inputs=write_inputs(store, docs, 2))
@@ -103,7 +118,7 @@ def test_a_score_and_a_percentile_of_one_class_are_refused() -> None:
 
 def test_the_cut_of_a_class_holds_for_its_languages_unless_they_turn_it_off() -> None:
     """A language's set has the class's score where it inherits the percentile; a percentile of its own is refused."""
-    sets = {"zh": {"min_gopher_word_count": None}, "ja": {"min_quality_percentile": None}, "th": {"min_quality_score": 0.1}}
+    sets = {"zh": {"min_gopher_word_count": None}, "ja": {"min_quality_score": None}, "th": {"min_quality_score": 0.1}}
     given = ClassThresholds.model_validate({"min_gopher_word_count": 50, "min_quality_percentile": 30, "languages": sets})
     assert given.of_language("en").min_quality_percentile == given.of_language("zh").min_quality_percentile == 30
     found = with_cuts(config(thresholds=by_class(web=given)), {"web": {"score": 0.25}}).thresholds.web
