@@ -1,4 +1,4 @@
-"""Extraction, language, domain, quality and scripts without spaces judged as well as by the best tools, on what trained nothing.
+"""Extraction, language, domain, quality: judged as well as by the best tools, on what trained nothing.
 
 CORPUS= names a folder with any of `extraction/*.jsonl.gz` (html or html_b64, main_content), `langid/*.jsonl.gz` (text, lang),
 `domain/*.jsonl.gz` (text, domain), `quality/*.jsonl.gz` (text, label 0 or 1) and `scripts/*.jsonl.gz` (text, lang, kind: native, mojibake,
