@@ -44,7 +44,7 @@ demo: setup-venv  ## raw pages to an evaluated, exported checkpoint and its repo
 	@$(BIN)/caravan run --recipe "$(DEMO_RECIPE)" --execution "$(EXECUTION)"
 
 test: setup  ## the whole test suite, MinIO included
-	@$(RUN) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(RUN) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 check: setup-venv  ## what CI checks: ruff, format, types, layers, the project's own rules
 	$(BIN)/ruff check .

@@ -6,6 +6,9 @@ of this process, and Hypothesis fails a test, any test, in which that state move
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,13 +29,29 @@ def prefect_server() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The test recipe, run to the end by the Prefect flow: `store`, and `raw` with its corpus. Tests leave both as they are."""
-    folder = tmp_path_factory.mktemp("path")
+    """The test recipe, run to the end by the Prefect flow: `store`, and `raw` with its corpus. Tests leave both as they are.
+
+    It is run once for all processes of pytest-xdist, and each has a copy.
+    """
+    own = tmp_path_factory.getbasetemp()
+    made = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made"
+    made.mkdir(exist_ok=True)
+    with (made / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (made / "whole").exists():
+            make_run(made / "path")
+            (made / "whole").touch()
+    return shutil.copytree(made / "path", own / "path")
+
+
+def make_run(folder: Path) -> None:
+    """Write the corpus and run the recipe."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     with pytest.MonkeyPatch.context() as patch, prefect_test_harness(server_startup_timeout=120):
         point_at(patch, folder)
         write_corpus(folder / "raw")
         whole_path("test", "test", None)
-    return folder
 
 
 def point_at(patch: pytest.MonkeyPatch, folder: Path) -> None:
