@@ -92,9 +92,8 @@ def test_a_configured_server_that_does_not_answer_is_refused_in_one_line(tmp_pat
 
 
 PROXIES = {
-    "plain": {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "http://127.0.0.1:9"},
-    "lower case, with hosts of the user's own": {"http_proxy": "http://127.0.0.1:9", "no_proxy": "example.org"},
-    "socks": {"ALL_PROXY": "socks5h://127.0.0.1:9", "NO_PROXY": "example.org"},
+    "in either case": {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy")},
+    "socks, with hosts of the user's own": {"ALL_PROXY": "socks5h://127.0.0.1:9", "NO_PROXY": "example.org", "no_proxy": "example.org"},
 }
 ASK = """
 import pathlib, sys
