@@ -332,6 +332,8 @@ def _damage_coded(draft: _Draft, coding: str) -> None:
     rng = draft.rng
     if coding in UNCHECKED or rng.random() < 0.5:
         draft.body = draft.body[: rng.randint(len(draft.body) // 3, len(draft.body) - 12)]
+        if coding == "two gzip members" and _is_whole_gzip(draft.body):  # cut between the two: nobody could tell that there was more
+            draft.body = draft.body[:-1]
         # The text is right too: where only a checksum is gone, the page is whole.
         draft.reasons |= BROKEN_OFF | (NO_DOCUMENT if coding in ("deflate", *UNMARKED) else frozenset())
         draft.name.append("cut")
@@ -340,6 +342,14 @@ def _damage_coded(draft: _Draft, coding: str) -> None:
         draft.body = draft.body[:at] + bytes([draft.body[at] ^ (1 << rng.randrange(8))]) + draft.body[at + 1 :]
         draft.reasons |= BROKEN_OFF | {"quarantined:too_large"} | (NO_DOCUMENT if coding == "deflate" else frozenset())
         draft.name.append("a flipped bit")
+
+
+def _is_whole_gzip(data: bytes) -> bool:
+    try:
+        gzip.decompress(data)
+    except (EOFError, OSError, zlib.error):
+        return False
+    return True
 
 
 def _chunked(draft: _Draft, damaged: bool) -> bytes:
