@@ -23,7 +23,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 120
 
 # `make accept-NAME` runs tests/acceptance/NAME.py (dashes are underscores there), whose first line says what it shows.
-ACCEPTANCES := demo rerun object-store cuts-and-kills deployments mixture parity corpus text held-out judgement bad-input clean-clone
+ACCEPTANCES := demo rerun object-store cuts-and-kills deployments mixture parity corpus text held-out judgement bad-input chaos clean-clone
 
 .PHONY: help demo test check format bench minio setup setup-venv lock clean $(ACCEPTANCES:%=accept-%)
 

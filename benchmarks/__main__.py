@@ -2,8 +2,8 @@
 
     python -m benchmarks [--corpus ../shared/corpus] [--seed 0] [name ...]
 
-`name` runs some benchmarks alone (warc, minhash, tokenize, memory, training, minio). Without `--corpus` it is ../shared/corpus, where that
-is there, else examples/corpus; the figures are about the machine and the data, so both are printed with them.
+`name` runs some benchmarks alone (warc, minhash, tokenize, memory, training, minio, durability). Without `--corpus` it is
+../shared/corpus, where that is there, else examples/corpus; the figures are about the machine and the data, so both are printed with them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.figure import Figure
 FOLDER = Path(__file__).resolve().parent
 SHARED, EXAMPLES = FOLDER.parents[1] / "shared" / "corpus", FOLDER.parent / "examples" / "corpus"
 # Every bench_<name>.py of this folder, in the order in which they run.
-BENCHES = ("warc", "minhash", "tokenize", "memory", "training", "minio")
+BENCHES = ("warc", "minhash", "tokenize", "memory", "training", "minio", "durability")
 
 
 def run(names: Sequence[str], corpus: Path, seed: int) -> list[Figure]:

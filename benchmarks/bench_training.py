@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figure import Figure
-from storage.artifact import Attempt, FileEntry, Manifest
+from storage.artifact import Attempt, FileEntry, Manifest, fingerprint_of
 from storage.store import Store
 from storage.token_shards import open_shard
 from tests.training.stages import StageUnderTest, lines
@@ -77,14 +77,15 @@ def training_of(size: Size, n_steps: int) -> TrainingConfig:
 
 def write_tokens(store: Store, n_tokens: int, vocab_size: int, seed: int) -> Manifest:
     """An artifact of the stage tokenize: `n_tokens` random tokens of one component, in documents of exponential lengths."""
-    attempt, entries, random = Attempt(store, "tokenize", "0" * 32), list[FileEntry](), np.random.default_rng(seed)
+    payload = {"name": "0" * 32}
+    attempt, entries, random = Attempt(store, "tokenize", fingerprint_of(payload)), list[FileEntry](), np.random.default_rng(seed)
     with open_shard(lambda name: attempt.create(name, entries), "train/general/part-00000", tokenizer="none", token_size=2) as shard:
         while shard.n_tokens < n_tokens:
             body = random.integers(2, vocab_size, size=1 + int(random.exponential(MEAN_DOCUMENT_TOKENS)))
             shard.append(len(shard.ids).to_bytes(16, "big"), np.array([BOS, *body, EOS]), len(body))
     with attempt.create("counts.json", entries) as file:
         file.write(json.dumps({"bos_id": BOS, "train": {"general": {"tokens": shard.n_tokens}}}).encode())
-    return attempt.publish({}, entries, counts={}, info={})
+    return attempt.publish(payload, entries, counts={}, info={})
 
 
 @dataclass

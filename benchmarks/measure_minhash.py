@@ -30,7 +30,7 @@ from benchmarks.shared_corpus import DUPLICATES, files, rows
 from pipeline.dedup import stage
 from pipeline.dedup.minhash import MinHashConfig, band_keys, jaccard, shingle_sets, signatures
 from pipeline.documents import DOCUMENTS, document_id, part_name
-from storage.artifact import Attempt, FileEntry, Manifest
+from storage.artifact import Attempt, FileEntry, Manifest, fingerprint_of
 from storage.store import Store
 from storage.tables import read_table, write_table
 
@@ -111,12 +111,13 @@ def _clusters(ids: Sequence[str], texts: Sequence[str], config: MinHashConfig) -
 
 
 def _documents(store: Store, ids: Sequence[str], texts: Sequence[str]) -> Manifest:
-    attempt, entries = Attempt(store, "documents", "labelled"), list[FileEntry]()
+    payload = {"name": "labelled"}
+    attempt, entries = Attempt(store, "documents", fingerprint_of(payload)), list[FileEntry]()
     named = sorted((document_id(SOURCE, i), text) for i, text in zip(ids, texts, strict=True))
     fixed = {"source": SOURCE, "language": "und", "language_probability": 0.0}
     table = pa.Table.from_pylist([{"id": i, "text": text, **fixed} for i, text in named], DOCUMENTS)
     write_table(attempt, part_name(0), table, entries)
-    return attempt.publish({}, entries, counts={}, info={})
+    return attempt.publish(payload, entries, counts={}, info={})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

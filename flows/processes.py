@@ -8,7 +8,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
+
+from storage.hosts import parent_and_start
 
 PR_SET_PDEATHSIG = 1
 POLL_S = 0.05
@@ -48,28 +49,13 @@ def exit_text(code: int) -> str:
     return f"{name} (out of memory, or somebody killed it)" if -code == signal.SIGKILL else name
 
 
-def _parent_and_start(pid: int) -> tuple[int, int] | None:
-    """(parent, start time in clock ticks) of a process that runs, from /proc; None when it is gone or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return None
-    return None if fields[0] == "Z" else (int(fields[1]), int(fields[19]))
-
-
-def start_of(pid: int) -> int | None:
-    """When a process that runs was started, in clock ticks since boot: tells it from a later one of the same number. None: it is gone."""
-    found = _parent_and_start(pid)
-    return found[1] if found else None
-
-
 def descendants(pid: int) -> dict[int, int]:
     """Every process below `pid`, as pid → start time, so that a pid used again is not taken for it. Linux only, else empty."""
     if sys.platform != "linux":
         return {}
     children: dict[int, list[tuple[int, int]]] = {}
     for name in os.listdir("/proc"):
-        if name.isdigit() and (found := _parent_and_start(int(name))):
+        if name.isdigit() and (found := parent_and_start(int(name))):
             children.setdefault(found[0], []).append((int(name), found[1]))
     tree: dict[int, int] = {}
     waiting = [pid]
@@ -82,7 +68,7 @@ def descendants(pid: int) -> dict[int, int]:
 
 def still_running(tree: dict[int, int]) -> list[int]:
     """Which processes of `tree` (pid → start time) are alive."""
-    return [pid for pid, start in tree.items() if (found := _parent_and_start(pid)) and found[1] == start]
+    return [pid for pid, start in tree.items() if (found := parent_and_start(pid)) and found[1] == start]
 
 
 def kill_all(pids: Iterable[int]) -> None:

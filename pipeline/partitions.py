@@ -10,7 +10,7 @@ covers: after a change of how work is cut, what is left of an older attempt is n
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,11 +20,14 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
-from storage.artifact import Attempt, FileEntry, HashingWriter, Manifest, find, identity
+from storage.artifact import Attempt, FileEntry, HashingWriter, Manifest, find, identity, verify_entry
 from storage.errors import IntegrityError
+from storage.sealed import seal, unseal
 from storage.store import Store
 from storage.strict import Strict
 from storage.tables import write_table
+
+log = logging.getLogger(__name__)
 
 COVERS_DIGITS = 12
 
@@ -144,30 +147,46 @@ def _run_group(attempt: Attempt, step: str, work: Work, numbered: tuple[int, Any
     n, group = numbered
     covers = hashlib.sha256(repr(group).encode()).hexdigest()[:COVERS_DIGITS]
     record = f"{attempt.root}/groups/{step}-{n:05d}-{covers}.json"
-    if done := _read_record(attempt.store, record, attempt.root):
-        return done
-    output = Output(attempt)
-    work(group, output)
-    result = GroupResult(step, n, attempt.root, tuple(output.entries), dict(output.counts), output.note)
-    data = json.dumps(asdict(result), sort_keys=True).encode()
-    if attempt.store.put_if_absent(record, data):
-        return _parse_record(data, record, attempt.root)  # what a later attempt reads, so that a plan cannot tell the two apart
-    standing = _read_record(attempt.store, record, attempt.root)
-    assert standing is not None
-    return standing
+    while True:
+        if done := _finished(attempt, record):
+            return done
+        output = Output(attempt)
+        work(group, output)
+        result = GroupResult(step, n, attempt.root, tuple(output.entries), dict(output.counts), output.note)
+        data = seal(asdict(result))
+        attempt.settle(result.files)
+        if attempt.store.put_if_absent(record, data):
+            return parse_record(data, record, attempt.root)  # what a later attempt reads, so that a plan cannot tell the two apart
 
 
-def _read_record(store: Store, path: str, root: str) -> GroupResult | None:
+def _finished(attempt: Attempt, record: str) -> GroupResult | None:
+    """What a group of that record left, its files read through; None when it has to be done, or done again.
+
+    A record that does not verify, or whose files do not, is set aside. Raises IntegrityError when the artifact stands: whoever made it
+    has removed the files between the steps.
+    """
+    store = attempt.store
     try:
-        data = store.read(path)
+        done = parse_record(store.read(record), record, attempt.root)
+        for entry in done.files:
+            verify_entry(store, attempt.root, entry)
     except FileNotFoundError:
         return None
-    return _parse_record(data, path, root)
+    except IntegrityError as error:
+        if find(store, attempt.stage, attempt.fingerprint):
+            raise
+        is_gone = isinstance(error.__cause__, FileNotFoundError)  # as files between the steps are, where an artifact was set aside
+        if not is_gone:
+            log.warning("%s: that group of work is done again", str(error).partition(";")[0])
+        store.set_aside(record)
+        return None
+    return done
 
 
-def _parse_record(data: bytes, path: str, root: str) -> GroupResult:
+def parse_record(data: bytes, path: str, root: str) -> GroupResult:
+    """The result of a group from the bytes of its record, which lies at `path`. Raises IntegrityError when they are damaged."""
+    raw = unseal(data, where=path, what="a group record")
     try:
-        raw = json.loads(data)
         return GroupResult(**{**raw, "root": root, "files": tuple(FileEntry(**entry) for entry in raw["files"])})
     except (ValueError, TypeError, KeyError) as error:
         raise IntegrityError(path, expected="a group record", actual=str(error)) from error

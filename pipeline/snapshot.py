@@ -14,18 +14,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pipeline.ingest.config import RawFile, SourceConfig
+from pipeline.ingest.config import LOOK_AGAIN, RawFile, SourceConfig
 from storage.artifact import Attempt, FileEntry, Manifest, canonical_json, find, identity, read_verified
 from storage.errors import ConfigError, IntegrityError
+from storage.sealed import seal, unseal
 from storage.store import FileInfo, Store
+
+log = logging.getLogger(__name__)
 
 NAME = "snapshot"
 VERSION = 1
 LISTING = "listing.json"
 READ_CHUNK_BYTES = 16 << 20
+SHOWN_SKIPPED = 10
 
 Listing = dict[str, list[RawFile]]
 Cache = dict[str, list[Any]]
@@ -73,16 +78,41 @@ def look(raw: Store, store: Store, sources: Iterable[SourceConfig]) -> Listing:
     for source in sorted(sources, key=lambda source: source.name):
         if source.name in listing:
             raise ConfigError(f"two sources have the name {source.name!r}")
-        found: dict[str, FileInfo] = {}
+        found, skipped = dict[str, FileInfo](), dict[str, str]()
         for pattern in source.patterns:
-            matches = raw.glob(pattern)
+            matches = raw.glob(pattern, skipped)
             if not matches:
                 raise ConfigError(f"source {source.name}: {pattern!r} matches no file under {raw.uri}")
             found.update((file.path, file) for file in matches)
+        _check_names(source.name, found)
+        _say_skipped(source.name, skipped)
         listing[source.name] = [_hashed(raw, file, cache) for _, file in sorted(found.items())]
     if cache != before:
-        store.write(cache_path, canonical_json(cache))
+        store.write(cache_path, seal({"files": cache}))
     return listing
+
+
+def _check_names(source: str, paths: Iterable[str]) -> None:
+    """Raises ConfigError for a name that no manifest can hold."""
+    for path in paths:
+        if (name := path.encode("utf-8", "surrogateescape")) and not _is_utf8(name):
+            raise ConfigError(f"source {source}: the name of the raw file {name!r} is no UTF-8: rename it, or leave it out of the pattern")
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _say_skipped(source: str, skipped: Mapping[str, str]) -> None:
+    """A line about what a source's patterns match and is no file."""
+    if skipped:
+        shown = ", ".join(f"{path!r} ({what})" for path, what in sorted(skipped.items())[:SHOWN_SKIPPED])
+        more = f" and {len(skipped) - SHOWN_SKIPPED:,} more" if len(skipped) > SHOWN_SKIPPED else ""
+        log.warning("source %s: %d that its patterns match are no files, and are skipped: %s%s", source, len(skipped), shown, more)
 
 
 def _hashed(raw: Store, file: FileInfo, cache: Cache) -> RawFile:
@@ -94,21 +124,33 @@ def _hashed(raw: Store, file: FileInfo, cache: Cache) -> RawFile:
 
 
 def sha256_of(raw: Store, file: FileInfo) -> str:
-    """sha256 (hex) of a raw file, read in pieces. Raises IntegrityError when it is shorter than listed."""
-    digest = hashlib.sha256()
+    """sha256 (hex) of a raw file, read in pieces. Raises IntegrityError when it is gone or shorter than listed."""
+    digest, asked = hashlib.sha256(), f"{file.size_bytes:,} bytes, as it was listed"
     for start in range(0, file.size_bytes, READ_CHUNK_BYTES):
-        piece = raw.read_range(file.path, start, min(start + READ_CHUNK_BYTES, file.size_bytes))
-        if not piece:
-            raise IntegrityError(file.path, expected=f"{file.size_bytes} bytes", actual=f"{start} bytes: it changed while it was read")
+        end = min(start + READ_CHUNK_BYTES, file.size_bytes)
+        try:
+            piece = raw.read_range(file.path, start, end)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise IntegrityError(file.path, expected=asked, actual="no such file: it vanished", remedy=LOOK_AGAIN) from error
+        if len(piece) < end - start:
+            found = f"{start + len(piece):,} bytes: it changed while it was read"
+            raise IntegrityError(file.path, expected=asked, actual=found, remedy=LOOK_AGAIN)
         digest.update(piece)
     return digest.hexdigest()
 
 
 def _read_cache(store: Store, path: str) -> Cache:
-    """What earlier snapshots hashed: path → [size in bytes, version, sha256]. A cache that cannot be read is no cache."""
+    """What earlier snapshots hashed: path → [size in bytes, version, sha256]. A cache that does not verify is made anew."""
     try:
-        cache = json.loads(store.read(path))
-    except (FileNotFoundError, ValueError):
+        return parse_cache(store.read(path), where=path)
+    except FileNotFoundError:
         return {}
-    rows = cache.items() if isinstance(cache, dict) else ()
-    return {name: row for name, row in rows if isinstance(row, list) and len(row) == 3}
+    except IntegrityError as error:
+        log.warning("%s: every raw file is hashed again", error)
+        return {}
+
+
+def parse_cache(data: bytes, *, where: str) -> Cache:
+    """A cache from the bytes of its file. Raises IntegrityError when they are damaged."""
+    cache: Cache = unseal(data, where=where, what="a cache")["files"]
+    return cache

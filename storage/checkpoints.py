@@ -15,7 +15,7 @@ import pickle
 import re
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import IO, Any
 
 import torch
@@ -26,13 +26,23 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-from storage.artifact import FileEntry, Manifest, artifact_root, canonical_json, find, read_entry
+from storage.artifact import (
+    REMAKE,
+    SHARDS,
+    FileEntry,
+    Manifest,
+    Shard,
+    artifact_root,
+    digest_of_shards,
+    find,
+    read_entry,
+    verify_entry,
+)
 from storage.errors import IntegrityError
 from storage.store import Store
 
 METADATA_FILE = ".metadata"
 STEP_DIR = re.compile(r"\d{9}")
-READ_CHUNK_BYTES = 8 << 20
 
 _METADATA_MODULE = "torch.distributed.checkpoint.metadata"
 ALLOWED_CLASSES = {
@@ -44,17 +54,6 @@ ALLOWED_CLASSES = {
     ("pathlib", "PosixPath"),
     *(("torch", str(dtype).removeprefix("torch.")) for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64)),
 }
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One piece of one tensor: `offset` and `shape` in elements of the whole tensor, `sha256` of its contiguous bytes."""
-
-    fqn: str
-    offset: tuple[int, ...]
-    shape: tuple[int, ...]
-    dtype: str
-    sha256: str
 
 
 def local_shards(state: dict[str, torch.Tensor]) -> list[Shard]:
@@ -70,13 +69,6 @@ def local_shards(state: dict[str, torch.Tensor]) -> list[Shard]:
             data = local.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
             shards.append(Shard(fqn, tuple(offset), tuple(shape), str(tensor.dtype), hashlib.sha256(data.data).hexdigest()))
     return shards
-
-
-def checkpoint_digest(shards: Iterable[Shard]) -> str:
-    """Digest of a checkpoint: sha256 of its sorted (fqn, offset, shape, dtype, sha256); pieces that several ranks hold count once. RULE
-    6."""
-    rows = {(s.fqn, s.offset, s.shape, s.dtype, s.sha256) for s in shards}
-    return hashlib.sha256(canonical_json([list(row) for row in sorted(rows)])).hexdigest()
 
 
 def steps_root(stage: str, fingerprint: str) -> str:
@@ -99,22 +91,12 @@ def find_step(store: Store, stage: str, fingerprint: str, step: int) -> Manifest
     """The published checkpoint of a step, or None. Raises IntegrityError when its manifest is damaged."""
     path = f"{steps_root(stage, fingerprint)}/{step_dir(step)}/manifest.json"
     try:
-        return Manifest.from_json(store.read(path), where=path)
+        manifest = Manifest.from_json(store.read(path), where=path)
     except FileNotFoundError:
         return None
-
-
-def verify_file(store: Store, root: str, entry: FileEntry) -> None:
-    """Read one file of a checkpoint through and compare. Raises IntegrityError, naming the file and both digests."""
-    path, sha256 = f"{root}/{entry.path}", hashlib.sha256()
-    try:
-        with store.open(path) as file:
-            while chunk := file.read(READ_CHUNK_BYTES):
-                sha256.update(chunk)
-    except FileNotFoundError as error:
-        raise IntegrityError(path, expected=f"sha256 {entry.sha256}", actual="no such file") from error
-    if sha256.hexdigest() != entry.sha256:
-        raise IntegrityError(path, expected=f"sha256 {entry.sha256}", actual=f"sha256 {sha256.hexdigest()}")
+    if (found := (manifest.stage, manifest.fingerprint, manifest.info.get("step"))) != (stage, fingerprint, step):
+        raise IntegrityError(path, expected=f"step {step} of {stage}/{fingerprint}", actual=f"step {found[2]} of {found[0]}/{found[1]}")
+    return manifest
 
 
 class _MetadataUnpickler(pickle.Unpickler):
@@ -131,7 +113,7 @@ def parse_metadata(data: bytes, *, where: str) -> Metadata:
         if not isinstance(metadata, Metadata):
             raise pickle.UnpicklingError(f"a {type(metadata).__name__}")
     except (pickle.UnpicklingError, EOFError, AttributeError, ValueError, IndexError, KeyError, TypeError, ImportError) as error:
-        raise IntegrityError(where, expected="torch checkpoint metadata", actual=str(error)) from error
+        raise IntegrityError(where, expected="torch checkpoint metadata", actual=str(error), remedy=REMAKE) from error
     return metadata
 
 
@@ -196,9 +178,9 @@ def verify_checkpoint(store: Store, root: str, manifest: Manifest) -> None:
     problem: dict[str, str] | None = None
     for entry in manifest.files[rank::world_size]:
         try:
-            verify_file(store, root, entry)
+            verify_entry(store, root, entry)
         except IntegrityError as error:
-            problem = {"file": error.file, "expected": error.expected, "actual": error.actual}
+            problem = {"file": error.file, "expected": error.expected, "actual": error.actual, "remedy": error.remedy}
             break
     problems: list[dict[str, str] | None] = [problem]
     if world_size > 1:
@@ -206,7 +188,7 @@ def verify_checkpoint(store: Store, root: str, manifest: Manifest) -> None:
         dist.all_gather_object(problems, problem)
     for found in problems:
         if found is not None:
-            raise IntegrityError(found["file"], expected=found["expected"], actual=found["actual"])
+            raise IntegrityError(**found)
 
 
 def tensor_names(store: Store, manifest: Manifest) -> dict[str, tuple[int, ...]]:
@@ -222,11 +204,11 @@ def checkpoint_manifest(
     return Manifest(
         stage=stage,
         fingerprint=fingerprint,
-        digest=checkpoint_digest(unique),
+        digest=digest_of_shards(unique),
         payload=payload,
         files=tuple(sorted(files, key=lambda entry: entry.name)),
         counts={"tensors": len({shard.fqn for shard in unique}), "shards": len(unique)},
-        info={**info, "shards": [asdict(shard) for shard in unique]},
+        info={**info, SHARDS: [asdict(shard) for shard in unique]},
     )
 
 

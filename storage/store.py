@@ -6,15 +6,16 @@ Endpoint and credentials come from the usual AWS variables (`AWS_ENDPOINT_URL`, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import glob
 import os
 import random
 import re
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -23,6 +24,7 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.utils import glob_translate
 
+from storage.disk import TEMPORARY_PREFIX, flush_file, flush_folder, make_folders, refusals, temporary_name
 from storage.errors import CaravanError, ConfigError, RetryableError
 from storage.proxies import reach_loopback_directly
 
@@ -31,6 +33,7 @@ T = TypeVar("T")
 RETRIES = 4
 RETRY_BASE_S = 0.2
 UPLOAD_CHUNK_BYTES = 8 << 20
+SET_ASIDE = ".damaged-"  # in the name of a file that did not verify
 MAX_KEYS_PER_DELETE = 1000  # S3's own bound on one request
 VERSION_QUERY = "?versionId="  # s3fs takes what follows it in a path for an object's version, and cuts it off
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")  # S3's rule, with what its oldest region allows
@@ -65,11 +68,14 @@ class FileInfo:
 class Store:
     """A place for bytes, named by `uri`: a folder (`/data`, `file:///data`) or `s3://bucket/prefix`. Paths are relative, with `/`.
 
-    Writes are atomic: a reader sees all of a file or none of it. Raises `RetryableError` when storage keeps failing,
-    `ConfigError` when it refuses the credentials or the bucket, `FileNotFoundError` for a missing file.
+    Writes are atomic: a reader sees all of a file or none of it. `durable`: what is written to a folder is on the disk before the call
+    returns (an object store answers when it is). Raises `RetryableError` when storage keeps failing, `ConfigError` when it refuses the
+    credentials or the bucket, `DiskError` when a disk refuses, `FileNotFoundError` for a missing file.
     """
 
     uri: str
+    durable: bool = True
+    kind: str = "the store"  # what a person calls it, in errors of a disk
 
     def __post_init__(self) -> None:
         if set("@:") & set(self.uri.partition("://")[2].partition("/")[0]):  # no bucket has these in its name; a secret key may hold a "/"
@@ -124,21 +130,22 @@ class Store:
     def write(self, path: str, data: bytes) -> None:
         """Write `path`, replacing what was there."""
         if self.is_local:
-            target = self.local_path(path)
-            temporary = _temporary_beside(target, data)
-            try:
-                os.replace(temporary, target)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with self.refusals(path, len(data)), self._beside(path, data) as temporary:
+                os.replace(temporary, self.local_path(path))
+                self.flush_names([path])
         else:
             self._try(lambda: self.fs.pipe_file(self.full_path(path), data))
 
     def upload(self, local: Path, path: str) -> None:
-        """Move the local file `local` into the store as `path`; `local` is gone afterwards."""
+        """Move the local file `local` into the store as `path`; `local` is gone afterwards.
+
+        In a folder its bytes are those of `local`, flushed or not, and its name is not flushed: see `flush_names`.
+        """
         if self.is_local:
             target = self.local_path(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(local, target)
+            with self.refusals(path):
+                make_folders(target.parent)
+                os.replace(local, target)
         else:
             self._try(lambda: self.fs.put_file(str(local), self.full_path(path), chunksize=UPLOAD_CHUNK_BYTES))
             local.unlink()
@@ -149,16 +156,43 @@ class Store:
         On S3, False can also mean that a try of this very call got through and its answer was lost: callers look at what stands.
         """
         if self.is_local:
-            target = self.local_path(path)
-            temporary = _temporary_beside(target, data)
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            finally:
-                temporary.unlink()
+            with self.refusals(path, len(data)), self._beside(path, data) as temporary:
+                try:
+                    os.link(temporary, self.local_path(path))
+                except FileExistsError:
+                    return False
+                self.flush_names([path])
             return True
         return bool(self._try(lambda: self._put_s3_if_absent(path, data)))
+
+    @contextlib.contextmanager
+    def _beside(self, path: str, data: bytes) -> Iterator[Path]:
+        """A temporary file that holds `data`, in the folder of `path`, so that a rename or a link onto it is atomic; gone afterwards."""
+        target = self.local_path(path)
+        try:
+            make_folders(target.parent)
+        except (NotADirectoryError, FileExistsError) as error:
+            raise ConfigError(f"store {self.uri}: {target.parent} cannot be written: {error.strerror}") from error
+        temporary = target.with_name(temporary_name())
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                if self.durable:
+                    file.flush()
+                    flush_file(file.fileno())
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def flush_names(self, paths: Iterable[str]) -> None:
+        """Let the names of these files, and of the folders they are in, reach the disk, before anything refers to them."""
+        if self.is_local and self.durable:
+            for folder in sorted({self.local_path(path).parent for path in paths}):
+                flush_folder(folder)
+
+    def refusals(self, path: str, needed_bytes: int | None = None) -> contextlib.AbstractContextManager[None]:
+        """Raises DiskError for what the disk of a folder refuses inside the block."""
+        return refusals(f"{self.kind} {self.local_path('')}", self.local_path(path), needed_bytes)
 
     def _put_s3_if_absent(self, path: str, data: bytes) -> bool:
         try:
@@ -191,19 +225,24 @@ class Store:
             if not os.path.basename(name).startswith(TEMPORARY_PREFIX):
                 yield FileInfo(name, int(info["size"]), _version_of(info))
 
-    def _find(self, folder: str, depth: int | None = None) -> dict[str, dict[str, Any]]:
+    def _find(self, folder: str, depth: int | None = None, *, with_folders: bool = False) -> dict[str, dict[str, Any]]:
         """Entries of the files below a folder, by full path. Without `on_error` fsspec leaves out folders that it cannot list."""
         walked = self.is_local or depth is not None  # else one flat listing of a bucket
         options = {"on_error": _raise_unless_gone} if walked else {}
-        found: dict[str, dict[str, Any]] = self._try(lambda: self.fs.find(self.full_path(folder), maxdepth=depth, detail=True, **options))
+        found: dict[str, dict[str, Any]] = self._try(
+            lambda: self.fs.find(self.full_path(folder), maxdepth=depth, withdirs=with_folders, detail=True, **options)
+        )
         return found
 
     def list_temporaries(self, prefix: str) -> Iterator[FileInfo]:
         """Files under the folder `prefix` that a process was writing, or left when it was killed; a bucket has none."""
         if self.is_local:
             root = self.local_path("")
-            for path in sorted(self.local_path(prefix).rglob(f"{TEMPORARY_PREFIX}*")):
-                yield FileInfo(path.relative_to(root).as_posix(), path.stat().st_size)
+            for folder, folders, names in os.walk(self.local_path(prefix)):
+                folders.sort()
+                for path in (Path(folder) / name for name in sorted(names) if name.startswith(TEMPORARY_PREFIX)):
+                    with contextlib.suppress(FileNotFoundError):  # it has got its name meanwhile
+                        yield FileInfo(path.relative_to(root).as_posix(), path.stat().st_size)
 
     def list_dirs(self, prefix: str) -> list[str]:
         """Names of the folders directly under `prefix`, sorted."""
@@ -213,16 +252,20 @@ class Store:
             return []
         return sorted(os.path.basename(e["name"].rstrip("/")) for e in entries if e["type"] == "directory")
 
-    def glob(self, pattern: str) -> list[FileInfo]:
+    def glob(self, pattern: str, skipped: dict[str, str] | None = None) -> list[FileInfo]:
         """Files that match `pattern` (`*`, `**`, `?`, `[…]`), sorted by path. A link to a file is a file; a link to a folder is not
-        followed. Only the folder that the pattern names before its first such character is listed."""
+        followed. Only the folder that the pattern names before its first such character is listed.
+
+        `skipped` gets what matches and is no file, by path: a link that leads nowhere, a FIFO, a folder whose name is a file's.
+        """
         root, parts = self.full_path("").rstrip("/"), pattern.strip("/").split("/")
         n_plain = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
         folder, rest = "/".join(parts[:n_plain]), parts[n_plain:]
         try:
             if rest:
                 depth = None if any("**" in part for part in rest) else len(rest)
-                found = self._find(folder, depth)
+                is_of_files = skipped is not None and self.is_local and rest[-1].strip("*")  # `*` matches folders, as it should
+                found = self._find(folder, depth, with_folders=bool(is_of_files))
             else:
                 found = {self.full_path(folder): self._try(lambda: self.fs.info(self.full_path(folder)))}
         except (FileNotFoundError, NotADirectoryError):
@@ -235,8 +278,12 @@ class Store:
                 continue
             if info.get("islink") and os.path.isfile(full):
                 info = self.fs.info(os.path.realpath(full))
-            if info["type"] == "file" and not os.path.basename(name).startswith(TEMPORARY_PREFIX):
+            if os.path.basename(name).startswith(TEMPORARY_PREFIX):
+                continue
+            if info["type"] == "file":
                 files.append(FileInfo(name, int(info["size"]), _version_of(info)))
+            elif skipped is not None:
+                skipped[name] = _what_it_is(full, info)
         return sorted(files, key=lambda file: file.path)
 
     def remove(self, path: str) -> None:
@@ -245,6 +292,18 @@ class Store:
             self._try(lambda: self.fs.rm_file(self.full_path(path)))
         except FileNotFoundError:
             return
+
+    def set_aside(self, path: str) -> str:
+        """Give the file `path`, which does not verify, another name beside it, so that it can be made again; returns that name."""
+        aside = f"{path}{SET_ASIDE}{uuid.uuid4().hex[:8]}"
+        with contextlib.suppress(FileNotFoundError):  # another process was quicker
+            if self.is_local:  # it may be one that cannot be read, on a disk that has no room
+                os.rename(self.local_path(path), self.local_path(aside))
+            else:
+                self.write(aside, self.read(path))
+                self.remove(path)
+        self.flush_names([path])
+        return aside
 
     def remove_tree(self, prefix: str) -> None:
         """Remove every file under the folder `prefix`, and no other, whatever characters it has."""
@@ -283,7 +342,8 @@ class Store:
                 raise
             except Exception as error:  # s3fs lets botocore's, aiohttp's and its own errors through
                 if self.is_local and isinstance(error, PermissionError):
-                    raise ConfigError(f"store {self.uri}: {error.strerror}: {error.filename}") from error
+                    with self.refusals(os.path.relpath(str(error.filename or "."), self.local_path(""))):
+                        raise
                 if self.is_local or _is_precondition_failed(error):
                     raise
                 if refused := _refusal(error):
@@ -294,27 +354,13 @@ class Store:
         raise AssertionError("unreachable")
 
 
-TEMPORARY_PREFIX = ".caravan-tmp-"
-
-
-def _temporary_beside(target: Path, data: bytes) -> Path:
-    """Write `data` to a new temporary file in the folder of `target`, so that a rename or link onto it is atomic.
-
-    Raises ConfigError when that folder cannot be written.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=target.parent)
-    except OSError as error:
-        raise ConfigError(f"store: {target.parent} cannot be written: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-    except BaseException:
-        os.unlink(name)
-        raise
-    return Path(name)
+def _what_it_is(full: str, info: dict[str, Any]) -> str:
+    """What a path is that is no file."""
+    if info["type"] == "directory":
+        return "a folder"
+    if os.path.islink(full):
+        return "a link to a folder" if os.path.isdir(full) else "a link that leads nowhere"
+    return "neither a file nor a folder"
 
 
 def _version_of(info: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from storage.artifact import HashingWriter, Manifest, read_verified
+from storage.artifact import REMAKE, HashingWriter, Manifest, read_verified
 from storage.errors import IntegrityError
 from storage.store import Store
 from storage.tables import ID, open_table, read_table
@@ -232,13 +232,14 @@ class TokenStream:
         try:
             data = self._store.read_range(path, first * PAGE_BYTES, min((last + 1) * PAGE_BYTES, self._part_bytes[part]))
         except FileNotFoundError as error:
-            raise IntegrityError(path, expected=f"{self._part_bytes[part]} bytes", actual="no such file") from error
+            raise IntegrityError(path, expected=f"{self._part_bytes[part]} bytes", actual="no such file", remedy=REMAKE) from error
         pages = {page: data[(page - first) * PAGE_BYTES : (page - first + 1) * PAGE_BYTES] for page in range(first, last + 1)}
         for page, content in pages.items():
             expected = self._digests[part][page * PAGE_DIGEST_BYTES : (page + 1) * PAGE_DIGEST_BYTES]
             actual = hashlib.blake2b(content, digest_size=PAGE_DIGEST_BYTES).digest()
             if actual != expected:
-                raise IntegrityError(f"{path} page {page}", expected=f"blake2b-64 {expected.hex()}", actual=f"blake2b-64 {actual.hex()}")
+                said = f"blake2b-64 {expected.hex()}", f"blake2b-64 {actual.hex()}"
+                raise IntegrityError(f"{path} page {page}", expected=said[0], actual=said[1], remedy=REMAKE)
         return pages
 
     def _keep(self, part: int, pages: range, fetched: dict[int, bytes]) -> None:

@@ -15,25 +15,23 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-import time
-import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.tensor import DTensor
 
-from storage.artifact import Attempt, FileEntry, HashingWriter, Manifest, timing
+from storage.artifact import BEGAN, Attempt, Began, FileEntry, HashingWriter, Manifest, Shard, timing
 from storage.checkpoints import (
     METADATA_FILE,
-    Shard,
     checkpoint_manifest,
     find_step,
     load_into,
@@ -43,10 +41,12 @@ from storage.checkpoints import (
     step_dir,
     steps_root,
 )
-from storage.errors import IntegrityError, RetryableError
-from storage.store import TEMPORARY_PREFIX, Store
+from storage.disk import flush_file, full, make_folders, named, temporary_name
+from storage.errors import CaravanError, IntegrityError, RetryableError
+from storage.store import Store
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 COPY_CHUNK_BYTES = 8 << 20
 GROUP_TIMEOUT = timedelta(minutes=30)  # uploads of other ranks happen between two collectives of the group
@@ -101,13 +101,14 @@ class Checkpointer:
         info: dict[str, Any] | None = None,
     ) -> None:
         self.store, self.stage, self.fingerprint, self.payload = store, stage, fingerprint, payload
-        self.scratch, self.lease, self.parent_digest, self.info = scratch, lease, parent_digest, info or {}
-        self._started_at_s = float(self.info.get("started_at_s", time.time()))
+        self.scratch, self.lease, self.parent_digest, self.info = scratch, lease, parent_digest, dict(info or {})
+        self._began = Began(*self.info.pop(BEGAN, Began.now()))
         self.distributed = dist.is_initialized() and dist.get_world_size() > 1
         self.rank = dist.get_rank() if self.distributed else 0
         self.group: Any = dist.new_group(backend="gloo", timeout=GROUP_TIMEOUT) if self.distributed else None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._size_bytes = 0  # of this rank's part of the save under way
 
     def save(self, step: int, state: dict[str, torch.Tensor], *, extra: dict[str, Any] | None = None) -> None:
         """Save `state` as the checkpoint after `step` steps; returns once the tensors are copied. Waits for the save before it.
@@ -118,6 +119,7 @@ class Checkpointer:
         attempt = self._agree(Attempt(self.store, self.stage, self.fingerprint).name)
         folder = self.scratch / f"{step_dir(step)}-{attempt}"
         shards = local_shards(state)
+        self._size_bytes = sum(_local(tensor).nbytes for tensor in state.values())
         writer = FileSystemWriter(folder, single_file_per_rank=True, sync_files=False)
         future = async_save(dict(state), storage_writer=writer, process_group=self.group, no_dist=not self.distributed)
         self._thread = threading.Thread(
@@ -134,11 +136,27 @@ class Checkpointer:
             error, self._error = self._error, None
             raise error
 
-    def _agree(self, value: str) -> str:
-        values = [value]
+    def _agree(self, value: T) -> T:
+        """Rank 0's value, on every rank."""
+        values: list[Any] = [value]
         if self.distributed:
             dist.broadcast_object_list(values, src=0, group=self.group)
-        return values[0]
+        agreed: T = values[0]
+        return agreed
+
+    def _on_first_rank(self, action: Callable[[], T]) -> T:
+        """What `action` returns, or one of our errors that it raises, on rank 0, for every rank: none waits for one that has failed."""
+        done: Any = None
+        if self.rank == 0:
+            try:
+                done = action()
+            except CaravanError as error:
+                done = error
+        done = self._agree(done)
+        if isinstance(done, CaravanError):
+            raise done
+        result: T = done
+        return result
 
     def _publish(self, future: Any, folder: Path, attempt: str, step: int, shards: list[Shard], extra: dict[str, Any]) -> None:
         """In the save's thread: wait for torch, upload this rank's files, and on rank 0 publish the manifest."""
@@ -147,17 +165,30 @@ class Checkpointer:
             try:
                 future.result()
                 entries = self._upload(folder, attempt, step)
-            except Exception as error:
-                problem = f"rank {self.rank}: {type(error).__name__}: {error}"
+            except (Exception, CheckpointException) as error:  # torch's is no Exception
+                problem = self._problem(error, step)
             gathered = self._gather((problem, entries, shards))
             if self.rank == 0:
                 problem = next((p for p, _, _ in gathered if p), None) or self._write_manifest(gathered, step, extra)
-            if problem := self._agree(problem or ""):
-                raise RetryableError(f"checkpoint of step {step} was not saved: {problem}")
+            if agreed := self._agree(problem):
+                raise agreed
         except BaseException as error:
             self._error = error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _problem(self, error: BaseException, step: int) -> CaravanError:
+        """Why the save failed, as every rank will raise it: what a disk refuses is not worth another try."""
+        if isinstance(error, CaravanError):
+            return error
+        for cause in _causes(error):
+            if isinstance(cause, OSError) and (refused := named(cause, {str(self.scratch): "work_dir"})):
+                return refused
+        if isinstance(error, CheckpointException):  # torch's writer does not say what the disk said
+            written_bytes = sum(path.stat().st_size for path in self.scratch.rglob("*") if path.is_file())
+            if refused := full(self.scratch, self._size_bytes - written_bytes, "work_dir"):
+                return refused
+        return RetryableError(f"checkpoint of step {step} was not saved: rank {self.rank}: {type(error).__name__}: {error}")
 
     def _gather(self, mine: Any) -> list[Any]:
         if not self.distributed:
@@ -174,36 +205,52 @@ class Checkpointer:
             with open(folder / name, "rb") as file, open("/dev/null", "wb") as nowhere:
                 writer = HashingWriter(nowhere)
                 shutil.copyfileobj(file, writer, COPY_CHUNK_BYTES)
-            path = f"{attempt}/{name}"
+            path = f"{self._root(step)}/{attempt}/{name}"
             if self.store.is_local:
-                self._move_into_place(folder / name, f"{self._root(step)}/{path}")
+                self._move_into_place(folder / name, path)
             else:
-                self.store.upload(folder / name, f"{self._root(step)}/{path}")
-            entries.append(FileEntry(name, path, writer.size_bytes, writer.hexdigest()))
+                self.store.upload(folder / name, path)
+            entries.append(FileEntry(name, f"{attempt}/{name}", writer.size_bytes, writer.hexdigest()))
+        self.store.flush_names(f"{self._root(step)}/{entry.path}" for entry in entries)
         return entries
 
     def _move_into_place(self, local: Path, path: str) -> None:
-        """Scratch and store may be on two file systems: copy beside the target under a temporary name, then rename."""
+        """Scratch and store may be on two file systems: copy beside the target under a temporary name, flush, then rename."""
         target = self.store.local_path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f"{TEMPORARY_PREFIX}{target.name}")
-        shutil.move(local, beside)
-        beside.replace(target)
+        beside = target.with_name(temporary_name())
+        with self.store.refusals(path, local.stat().st_size):
+            make_folders(target.parent)
+            try:
+                shutil.move(local, beside)
+                if self.store.durable:
+                    with beside.open("rb") as file:
+                        flush_file(file.fileno())
+                beside.replace(target)
+            finally:
+                beside.unlink(missing_ok=True)
 
     def _root(self, step: int) -> str:
         return f"{steps_root(self.stage, self.fingerprint)}/{step_dir(step)}"
 
     def _write_manifest(
-        self, gathered: Iterable[tuple[str | None, list[FileEntry], list[Shard]]], step: int, extra: dict[str, Any]
-    ) -> str | None:
-        """Publish the step's manifest. Returns what forbids it, or None."""
+        self, gathered: Iterable[tuple[CaravanError | None, list[FileEntry], list[Shard]]], step: int, extra: dict[str, Any]
+    ) -> CaravanError | None:
+        """Publish the step's manifest. Returns what forbids it, or None: the other ranks wait to be told."""
+        try:
+            return self._publish_step(gathered, step, extra)
+        except (CaravanError, OSError) as error:
+            return self._problem(error, step)
+
+    def _publish_step(
+        self, gathered: Iterable[tuple[CaravanError | None, list[FileEntry], list[Shard]]], step: int, extra: dict[str, Any]
+    ) -> CaravanError | None:
         if self.lease is not None and not self.lease.still_holds():
-            return "another trainer took the lease over"
+            return RetryableError(f"checkpoint of step {step} was not saved: another trainer took the lease over")
         files = [entry for _, entries, _ in gathered for entry in entries]
         shards = [shard for _, _, found in gathered for shard in found]
         info = {
             **self.info,
-            **timing(self._started_at_s),
+            **timing(self._began),
             **extra,
             "step": step,
             "parent_digest": self.parent_digest,
@@ -218,13 +265,10 @@ class Checkpointer:
 
         A damaged checkpoint is named in the log and the one before it is tried.
         """
-        steps: list[Any] = [published_steps(self.store, self.stage, self.fingerprint)]
-        if self.distributed:
-            dist.broadcast_object_list(steps, src=0, group=self.group)
-        for step in reversed(steps[0]):
+        for step in reversed(self._agree(published_steps(self.store, self.stage, self.fingerprint))):
             try:
                 if self.load(step, state):
-                    return int(step)
+                    return step
             except IntegrityError as error:
                 log.warning("checkpoint of step %d does not verify, trying the one before: %s", step, error)
                 self._set_aside(step)
@@ -232,52 +276,64 @@ class Checkpointer:
 
     def _set_aside(self, step: int) -> None:
         """Take a damaged checkpoint out of the way, so that its step can be saved again; its manifest stays readable under another name."""
-        manifest, aside = (
-            f"{self._root(step)}/manifest.json",
-            f"{self._root(step)}/manifest.damaged-{self._agree(uuid.uuid4().hex[:8])}.json",
-        )
-        if self.rank == 0 and self.store.exists(manifest):
-            self.store.write(aside, self.store.read(manifest))
-            self.store.remove(manifest)
+        manifest = f"{self._root(step)}/manifest.json"
+        self._on_first_rank(lambda: self.store.set_aside(manifest) if self.store.exists(manifest) else None)
 
     def load(self, step: int, state: dict[str, torch.Tensor]) -> bool:
-        """Fill `state` from the checkpoint of `step`; False when it was never published. Raises IntegrityError."""
-        found: list[Any] = [find_step(self.store, self.stage, self.fingerprint, step) if self.rank == 0 else None]
-        if self.distributed:
-            dist.broadcast_object_list(found, src=0, group=self.group)
-        if found[0] is None:
+        """Fill `state` from the checkpoint of `step`; False when it was never published. Raises IntegrityError on every rank."""
+        found = self._on_first_rank(lambda: find_step(self.store, self.stage, self.fingerprint, step))
+        if found is None:
             return False
-        load_into(state, self.store, self._root(step), found[0])
+        load_into(state, self.store, self._root(step), found)
         return True
 
     def average(self, steps: Sequence[int], state: dict[str, torch.Tensor]) -> None:
         """Set `state` to the mean of the checkpoints of `steps`, summed in float64 in the order given (Llama 3 paper, 3.1.3: annealing).
 
-        Raises IntegrityError when one of them is missing or damaged.
+        Raises RetryableError when one of them is missing or damaged: it and those after it are set aside, so that the next attempt goes on
+        from before it, and saves them again.
         """
         totals = {fqn: torch.zeros_like(_local(tensor), dtype=torch.float64) for fqn, tensor in state.items()}
         for step in steps:
-            if not self.load(step, state):
-                raise IntegrityError(f"{self._root(step)}/manifest.json", expected="a checkpoint to average", actual="none")
+            self._load_to_average(step, state)
             for fqn, tensor in state.items():
                 totals[fqn] += _local(tensor)
         for fqn, tensor in state.items():
             _local(tensor).copy_(totals[fqn] / len(steps))
 
+    def _load_to_average(self, step: int, state: dict[str, torch.Tensor]) -> None:
+        """`load`, or set aside what is from this step on."""
+        try:
+            problem = "is not there" if not self.load(step, state) else ""
+        except IntegrityError as error:
+            problem = f"does not verify ({error.file})"
+        if problem:
+            for later in self._agree(published_steps(self.store, self.stage, self.fingerprint)):
+                if later >= step:
+                    self._set_aside(later)
+            raise RetryableError(f"the checkpoint of step {step}, which is to be averaged, {problem}: training goes on from before it")
+
     def finish(self, step: int, *, averaged: Sequence[int] = ()) -> Manifest:
         """Publish the saved checkpoint of `step` as the artifact itself. Raises IntegrityError when another one stands already."""
         self.wait()
-        done: list[Any] = [None]
-        if self.rank == 0:
+
+        def publish() -> Manifest:
             manifest = find_step(self.store, self.stage, self.fingerprint, step)
             assert manifest is not None, f"step {step} was saved before it is published"
             with_average = Manifest(**{**_fields(manifest), "info": {**manifest.info, "averaged_steps": list(averaged)}})
-            done = [publish_final(self.store, with_average, root=self._root(step))]
-        if self.distributed:
-            dist.broadcast_object_list(done, src=0, group=self.group)
-        manifest = done[0]
-        assert isinstance(manifest, Manifest)
-        return manifest
+            return publish_final(self.store, with_average, root=self._root(step))
+
+        return self._on_first_rank(publish)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what led to it; torch keeps those of a distributed save in `failures`, by rank, with their tracebacks."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        for failure in getattr(seen, "failures", {}).values():
+            yield from _causes(failure[0])
+        seen = seen.__cause__ or seen.__context__
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:

@@ -227,11 +227,16 @@ class ArtifactRef(Strict):
     fingerprint: str
 
 
+ROOM_FOR_RESULT = "room-for-result"  # a file in an attempt's folder: it goes when the result is written, for which a full disk has no room
+ROOM_BYTES = 64 << 10
+
+
 class TrainSpec(Strict):
     """One attempt at one training stage."""
 
     stage: str = Field(description="name of the training stage: pretrain, extend_context, anneal")
     store_uri: str = Field(description="the store; credentials come from the environment")
+    durable: bool = Field(True, description="whether what is written to a folder is flushed before it is published")
     fingerprint: str = Field(description="of the artifact to make")
     payload: dict[str, Any] = Field(description="what that fingerprint hashes; goes into the manifest")
     model: ModelConfig

@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +30,7 @@ from torch import Tensor
 
 from storage.artifact import Attempt, FileEntry, Manifest, canonical_json, find, identity, read_verified
 from storage.checkpoints import load_into
+from storage.disk import temporary_folder
 from storage.errors import ConfigError, IntegrityError
 from storage.store import Store
 from storage.token_shards import TokenStream, stream_names
@@ -219,9 +219,9 @@ def task_scores(
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    with tempfile.TemporaryDirectory() as folder:
-        model_folder = download(store, inputs["export"], Path(folder) / "export")
-        task_folder = download(store, inputs["tasks"], Path(folder) / "tasks")
+    with temporary_folder() as folder:
+        model_folder = download(store, inputs["export"], folder / "export")
+        task_folder = download(store, inputs["tasks"], folder / "tasks")
         names = sorted(path.stem for path in task_folder.glob("*.yaml"))
         for group in config.local_tasks:
             names += group.names

@@ -7,7 +7,6 @@ out in halves in the model, as in `transformers`, so no weight is permuted.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tokenizers import Tokenizer, processors
 
 from storage.artifact import Attempt, FileEntry, Manifest, find, identity, read_verified
 from storage.checkpoints import load_into, tensor_names, verify_checkpoint
+from storage.disk import temporary_folder
 from storage.errors import IntegrityError
 from storage.store import Store
 from training.config import ExportConfig, parameter_count
@@ -183,8 +183,8 @@ def _write_weights(store: Store, config: Config, checkpoint: Manifest, attempt: 
         tensors = {hugging_face_name(name): state[prefix + name].to(dtype) for name in names}
         n_parameters += sum(tensor.numel() for tensor in tensors.values())
         index |= dict.fromkeys(tensors, file_name)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / file_name
+        with temporary_folder() as folder:
+            path = folder / file_name
             save_file(tensors, path, metadata={"format": "pt"})
             with attempt.create(file_name, entries) as out, path.open("rb") as source:
                 while chunk := source.read(COPY_CHUNK_BYTES):

@@ -10,16 +10,22 @@ checkpoint; the last line of a step holds.
 from __future__ import annotations
 
 import json
+import os
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 
+from storage.disk import refusals
 from training.config import ModelConfig, parameter_count
 
 # Dense bfloat16 peak, FLOP/s, from the vendors' data sheets (the sparse figures are twice these), by what the device's name holds.
 # The first that fits counts; None: the name holds another chip's (an NVL runs slower, a MIG slice is a part of one).
 PEAK_BF16_FLOPS = (("NVL", None), ("MIG", None), ("H100 PCIe", 756e12), ("H100", 989e12), ("H200", 989e12), ("A100", 312e12))
+
+
+MAX_LINE_BYTES = 16 << 20  # of a line of the samples fed: some 80 bytes for each
 
 
 def flops_per_token(model: ModelConfig, seq_len: int) -> tuple[float, float]:
@@ -54,16 +60,35 @@ def mfu(model: ModelConfig, seq_len: int, tokens_per_s: float, n_devices: int, p
 
 
 class JsonLines:
-    """Appends JSON objects to a file, one a line, each on disk as soon as it is written."""
+    """Appends JSON objects to a file, one a line, each passed on as soon as it is written. Raises DiskError when the disk refuses.
+
+    A last line that a full disk or a kill left without its end is taken away first, so that it does not spoil the next one.
+    """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: TextIO = path.open("a", encoding="utf-8", buffering=1)
+        self._path = path
+        with self._refusals():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _end_with_a_line(path)
+            self._file: TextIO = path.open("a", encoding="utf-8", buffering=1)
 
     def write(self, row: dict[str, Any]) -> None:
         """Append `row`."""
-        self._file.write(json.dumps(row) + "\n")
+        with self._refusals():
+            self._file.write(json.dumps(row) + "\n")
+
+    def _refusals(self) -> AbstractContextManager[None]:
+        return refusals("work_dir", self._path)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with suppress(OSError):  # what could not be written was told when it was
+            self._file.close()
+
+
+def _end_with_a_line(path: Path) -> None:
+    """Cut a file off behind its last line feed."""
+    with path.open("ab+") as file:
+        start = max(0, file.seek(0, os.SEEK_END) - MAX_LINE_BYTES)
+        file.seek(start)
+        file.truncate(start + file.read().rfind(b"\n") + 1)

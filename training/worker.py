@@ -31,11 +31,12 @@ from pydantic import ValidationError
 
 from storage.artifact import Manifest, artifact_root, find, read_verified
 from storage.checkpoints import load_into, tensor_names
-from storage.errors import CaravanError, ConfigError, InputError, IntegrityError, RetryableError
+from storage.disk import named
+from storage.errors import CaravanError, ConfigError, DiskError, InputError, IntegrityError, RetryableError
 from storage.lease import hold
 from storage.store import Store
 from training.checkpoint import Checkpointer, model_state, optimizer_state
-from training.config import ArtifactRef, TrainSpec, expand_phases
+from training.config import ROOM_FOR_RESULT, ArtifactRef, TrainSpec, expand_phases
 from training.data import batches, open_streams
 from training.loop import Trainer, train
 from training.mix import order_of, read_plan
@@ -65,7 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         spec = read_spec(path)
         attempt_dir = Path(spec.attempt_dir)
         with process_group(spec):
-            result = run(spec, stop)
+            with named_refusals(spec):
+                result = run(spec, stop)
             if _rank() == 0:
                 write_result(attempt_dir, result)
     except Exception as error:
@@ -102,9 +104,20 @@ def process_group(spec: TrainSpec) -> Iterator[None]:
         dist.destroy_process_group()
 
 
+@contextmanager
+def named_refusals(spec: TrainSpec) -> Iterator[None]:
+    """Raise what a disk refuses inside the block as a DiskError that says which of our folders it is."""
+    try:
+        yield
+    except OSError as error:
+        store = Store(spec.store_uri)
+        folders = {spec.run_dir: "work_dir", **({str(store.local_path("")): "the store"} if store.is_local else {})}
+        raise named(error, folders) or error from error
+
+
 def run(spec: TrainSpec, stop: Event) -> dict[str, Any]:
     """Train the stage of `spec` on this rank; what goes into result.json. Does nothing when the artifact is published already."""
-    store = Store(spec.store_uri)
+    store = Store(spec.store_uri, spec.durable)
     if (standing := find(store, spec.stage, spec.fingerprint)) is not None:
         return {"status": "ok", "step": standing.info.get("step"), "digest": standing.digest}
     root = artifact_root(spec.stage, spec.fingerprint)
@@ -240,6 +253,7 @@ def _rank() -> int:
 def write_result(attempt_dir: Path, result: dict[str, Any], name: str = "result.json") -> bool:
     """Write a result whole, and only if there is none: the first to end knows the cause. Whether this one was written."""
     attempt_dir.mkdir(parents=True, exist_ok=True)
+    (attempt_dir / ROOM_FOR_RESULT).unlink(missing_ok=True)
     temporary = attempt_dir / f".{name}.{os.getpid()}"
     temporary.write_text(json.dumps(result, indent=1))
     try:
@@ -262,7 +276,9 @@ def describe(error: Exception) -> dict[str, Any]:
     """An error as data: its class, its message, and the arguments that make one of ours anew."""
     arguments: dict[str, Any] = {}
     if isinstance(error, IntegrityError):
-        arguments = {"file": error.file, "expected": error.expected, "actual": error.actual}
+        arguments = {"file": error.file, "expected": error.expected, "actual": error.actual, "remedy": error.remedy}
+    elif isinstance(error, DiskError):
+        arguments = {"path": error.path, "folder": error.folder, "problem": error.problem, "needed": error.needed}
     elif isinstance(error, InputError):
         arguments = {"reason": error.reason, "file": error.file, "offset": error.offset, "detail": error.detail}
     name = type(error).__name__ if isinstance(error, CaravanError) else RetryableError.__name__

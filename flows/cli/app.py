@@ -191,13 +191,42 @@ def gc(
     _guard(lambda: gc_command(execution, yes))
 
 
+@app.command()
+def verify(
+    execution: Execution = "local",
+    name: Annotated[str | None, typer.Option("--run", help="look at what this run refers to alone; the whole store when not given")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="read every byte; else sizes, and sums of small files")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="set aside what is damaged, so that the next run makes it again; nothing is removed but caches")
+    ] = False,
+) -> None:
+    """Look for damage in a store: files that are not as they were written. Each is named, with what to do.
+
+    Manifests, records of groups, leases, runs and caches hold sums of themselves, and manifests those of every file. Nothing that a run
+    reads is believed unchecked; this command looks before one does. Exit code 1 when damage is found that was not repaired.
+
+    Examples:
+
+    * `caravan verify` : sizes, and sums of small files
+
+    * `caravan verify --run my-run --deep` : every byte that this run refers to
+
+    * `caravan verify --deep --repair` : and set damaged files aside; then `caravan run` makes them again
+    """
+    from flows.cli.commands import verify_command
+
+    _guard(lambda: verify_command(execution, name, deep=deep, repair=repair))
+
+
 def _guard(action: Callable[[], None]) -> None:
     """Run a command; an error of Caravan's own, or a disk that refuses, is its message and exit code 1, Ctrl-C is 130.
 
     Anything else is a fault of ours: a traceback.
     """
+    from flows.running.terminal import tell_warnings
     from storage.errors import CaravanError
 
+    tell_warnings()
     try:
         action()
     except CaravanError as error:

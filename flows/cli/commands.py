@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.markup import escape
 
 from flows.cli.show import asked_stages, status_table
-from flows.graph.runs import Run, open_run
+from flows.graph.runs import Run, open_or_renew
+from flows.graph.soundness import damaged
 from flows.graph.staleness import stale_artifacts, stale_lines
-from flows.graph.walk import STAGES, Asked, stage_name
+from flows.graph.walk import STAGES, Asked, Visit, stage_name
 from flows.running.driver import Plan, check_asked, nothing_to_do, open_old_run, open_plan, report_stands, resolved, set_up_prefect, survey
 from flows.running.terminal import console
-from storage.errors import ConfigError
+from storage.disk import remove_abandoned, temporary_folder
+from storage.errors import ConfigError, IntegrityError
+
+SO_FAR = "report-so-far.html"
 
 
 def asked_for(first: str | None, last: str | None, only: str | None, force: bool) -> Asked:
@@ -33,7 +39,7 @@ def run_command(
     """`caravan run`. Looks first, so that a run with nothing to do starts no server."""
     asked = asked_for(first, last, only, force)
     plan = open_plan(recipe, execution, name)
-    before = open_run(plan.store, plan.run.name)
+    before = open_or_renew(plan.store, plan.run.name)
     walk = check_asked(plan, asked)
     stale = asked_stages(walk.visits)
     if dry_run:
@@ -44,6 +50,8 @@ def run_command(
             console.print(f"would execute again and compare: {' '.join(again)}")
         return
     if nothing_to_do(plan, walk, before):
+        for error in _damaged(plan, [visit for visit in walk.visits if visit.asked]).values():
+            raise error  # nothing would read it, and nothing that does not verify is called fresh
         console.print(f"fresh: nothing to do ({', '.join(dict.fromkeys(v.stage for v in walk.visits if v.asked))})")
         _say_where(plan)
         return
@@ -67,7 +75,7 @@ def run_command(
 
 
 def _say_where(plan: Plan) -> None:
-    run = open_run(plan.store, plan.run.name)
+    run = open_or_renew(plan.store, plan.run.name)
     if run.report_is_fresh:
         where = run.store.local_path(run.report_path) if run.store.is_local else f"{run.store.uri}/{run.report_path}"
         console.print(f"report: {where}", markup=False)
@@ -76,11 +84,17 @@ def _say_where(plan: Plan) -> None:
 def status_command(recipe: str, execution: str, name: str | None) -> None:
     """`caravan status`."""
     plan = open_plan(recipe, execution, name)
-    before = open_run(plan.store, plan.run.name)
+    before = open_or_renew(plan.store, plan.run.name)
     walk = survey(plan, Asked())
+    found = _damaged(plan, walk.visits)
+    visits = [replace(visit, state="damaged", reason=str(found[visit.key])) if visit.key in found else visit for visit in walk.visits]
     console.print(f"run [bold]{plan.run.name}[/] in {escape(plan.store.uri)}, {_state(before)}")
-    console.print(status_table(walk.visits, is_new=not before.artifacts))
+    console.print(status_table(visits, is_new=not before.artifacts))
     console.print(f"report: {'fresh' if report_stands(plan, before) else 'stale' if before.report_of else 'not made yet'}")
+
+
+def _damaged(plan: Plan, visits: Sequence[Visit]) -> dict[str, IntegrityError]:
+    return damaged(plan.store, {visit.key: visit.manifest for visit in visits if visit.manifest is not None})
 
 
 def _state(run: Run) -> str:
@@ -94,10 +108,16 @@ def report_command(execution: str, name: str) -> None:
     from flows.report.build import build_report
 
     run = open_old_run(execution, name)
-    run.store.write(run.report_path, build_report(run).encode())
-    run.report_of = run.artifacts_hash
-    run.save()
-    where = run.store.local_path(run.report_path) if run.store.is_local else f"{run.store.uri}/{run.report_path}"
+    if run.is_alive:  # its process writes the run's file and its page
+        path = f"{run.root}/{SO_FAR}"
+        run.store.write(path, build_report(run).encode())
+        console.print(f"run {run.name} goes on: this page shows how it stands now", markup=False)
+    else:
+        path = run.report_path
+        with run.held():
+            run.renew()
+            run.write_report(build_report(run).encode(), run.artifacts_hash)
+    where = run.store.local_path(path) if run.store.is_local else f"{run.store.uri}/{path}"
     console.print(str(where), markup=False)
 
 
@@ -145,9 +165,6 @@ def _say_stale(stale: Mapping[str, str], keys: Iterable[str]) -> None:
 
 def generate_command(prompt: str, max_new_tokens: int | None, seed: int, execution: str, name: str) -> None:
     """`caravan generate`."""
-    import tempfile
-    from pathlib import Path
-
     run = open_old_run(execution, name)
     export = run.need("export")
     for line in stale_lines(stale_artifacts(run), ["export"]):
@@ -161,8 +178,8 @@ def generate_command(prompt: str, max_new_tokens: int | None, seed: int, executi
     from training.export import download
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    with tempfile.TemporaryDirectory() as folder:
-        download(run.store, export, Path(folder))
+    with temporary_folder() as folder:
+        download(run.store, export, folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model: Any = AutoModelForCausalLM.from_pretrained(folder)
     torch.manual_seed(seed)
@@ -171,8 +188,45 @@ def generate_command(prompt: str, max_new_tokens: int | None, seed: int, executi
     print(tokenizer.decode(output[0], skip_special_tokens=True))
 
 
+def verify_command(execution: str, name: str | None, *, deep: bool, repair: bool) -> None:
+    """`caravan verify`."""
+    from flows.history import damage
+    from flows.recipe.execution import load_execution
+    from flows.running.driver import use_credentials
+    from storage.store import Store
+
+    place = load_execution(execution)
+    use_credentials(place.credentials_block, place.work_dir)
+    store = Store(place.store, place.durable)
+    if name is not None and name not in store.list_dirs("runs"):
+        raise ConfigError(f"no run {name!r} in {store.uri}; there are: {', '.join(store.list_dirs('runs')) or 'none'}")
+    if repair and (held := damage.in_use(store)):
+        raise ConfigError(f"{held} is running: its lease is held. Repair when it has ended")
+    n_found = n_left = 0
+    with console.status("reading") if sys.stdout.isatty() else contextlib.nullcontext() as line:
+        for found in damage.find_damage(store, name, deep=deep, progress=line.update if line else lambda _: None):
+            n_found += 1
+            console.print(f"{found.path}: {found.problem}", style="red", markup=False)
+            if repair and damage.repair(found):
+                console.print(f"  out of the way: {found.remedy}", markup=False)
+            else:
+                n_left += 1
+                console.print(f"  {found.remedy}", markup=False)
+    how = "every byte was read" if deep else "sizes were compared, and small files read; --deep reads every byte"
+    if not n_found:
+        console.print(f"no damage found in {store.uri}: {how}", markup=False)
+    elif n_left:
+        remedy = f"`caravan verify{' --deep' if deep else ''} --repair` takes them out of the way; {how}"
+        raise IntegrityError(store.uri, expected="no damage", actual=f"{n_left:,} damaged file(s), named above", remedy=remedy)
+    else:
+        console.print(f"{n_found:,} damaged file(s) out of the way: `caravan run` makes again what is missing", markup=False)
+
+
 def gc_command(execution: str, yes: bool) -> None:
     """`caravan gc`."""
+    import tempfile
+    from pathlib import Path
+
     import typer
 
     from flows.cli.show import garbage_table
@@ -197,4 +251,5 @@ def gc_command(execution: str, yes: bool) -> None:
             console.print("nothing was removed")
             return
     remove(store, garbage)
-    console.print(f"removed {files:,} files")
+    left = remove_abandoned(Path(tempfile.gettempdir()))
+    console.print(f"removed {files:,} files" + (f", and {left:,} that killed processes left in {tempfile.gettempdir()}" if left else ""))

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
-import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from flows.processes import start_of
 from storage.artifact import Manifest, find
 from storage.errors import ConfigError, IntegrityError
+from storage.hosts import is_gone, start_of, this_host
+from storage.lease import Lease, LeaseHeld, hold
+from storage.sealed import check_format, seal, unseal
 from storage.store import Store
 
-FORMAT = 1
-METRICS = "metrics.jsonl"  # of a training stage, in its folder of logs
-NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
+log = logging.getLogger(__name__)
 
-State = Literal["new", "running", "finished", "failed", "partial"]
+FORMAT = 2
+FILE = "run.json"
+REPORT = "report.html"
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
+LEASE_TIMEOUT_S = 30.0  # a run of another machine that has not moved for so long is taken over
+RENEW = "the next `caravan run` of its recipe makes it again from what is in the store"
+
+State = Literal["new", "running", "finished", "failed", "cancelled", "partial"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,9 @@ class Run:
     training: dict[str, str] = field(default_factory=dict)  # fingerprint by training stage that this start of it trained or began to
     error: str = ""
     report_of: str = ""  # hash of the artifacts that the report shows
+    sums: dict[str, str] = field(default_factory=dict)  # sha256 (hex) of the run's other files, by name
+    lease: Lease | None = field(default=None, repr=False, compare=False)  # of this process, while it runs the run
+    is_damaged: bool = False  # the file did not verify, and nothing of it was believed
 
     @property
     def artifacts_hash(self) -> str:
@@ -69,12 +80,29 @@ class Run:
     @property
     def report_path(self) -> str:
         """Where the run's page is, in the store."""
-        return f"{self.root}/report.html"
+        return f"{self.root}/{REPORT}"
 
     @property
     def report_is_fresh(self) -> bool:
-        """Whether the page shows what the run points at."""
-        return self.report_of == self.artifacts_hash and self.store.exists(self.report_path)
+        """Whether the page shows what the run points at, and is as it was written."""
+        return self.report_of == self.artifacts_hash and self.verifies(REPORT)
+
+    def verifies(self, name: str) -> bool:
+        """Whether the run's file of that name is as it was written."""
+        with contextlib.suppress(FileNotFoundError):
+            return hashlib.sha256(self.store.read(f"{self.root}/{name}")).hexdigest() == self.sums.get(name)
+        return False
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of the run. Its sum is in the run's file once that is saved."""
+        self.store.write(f"{self.root}/{name}", data)
+        self.sums[name] = hashlib.sha256(data).hexdigest()
+
+    def write_report(self, page: bytes, shows: str) -> None:
+        """Write the page. `shows`: the `artifacts_hash` of what the run pointed at when it was made."""
+        self.write(REPORT, page)
+        self.report_of = shows
+        self.save()
 
     @property
     def root(self) -> str:
@@ -86,24 +114,64 @@ class Run:
         return Path(folder) / self.name
 
     def save(self) -> None:
-        """Write run.json, and the recipe and the execution as YAML beside it."""
-        values = {key: value for key, value in asdict(self).items() if key not in ("store", "name")}
-        self.store.write(
-            f"{self.root}/run.json", json.dumps({"format": FORMAT, "name": self.name, **values}, indent=1, sort_keys=True).encode()
+        """Write the run's file. Raises ConfigError when another process has taken the run over meanwhile."""
+        if self.lease is not None and not self.lease.still_holds():
+            raise ConfigError(f"run {self.name} was taken over by another process while this one stood still: that one goes on with it")
+        values = {key: value for key, value in asdict(replace(self, lease=None)).items() if key not in NOT_SAVED}
+        self.store.write(f"{self.root}/{FILE}", seal({"format": FORMAT, "name": self.name, **values}))
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Run the run in this process alone, for the length of the block.
+
+        Raises ConfigError at once while another process, of this machine or another, runs it: both would write its file, its logs and its
+        state. A run of another machine that does not move is taken over after `LEASE_TIMEOUT_S`.
+        """
+        with contextlib.ExitStack() as held:
+            try:
+                self.lease = held.enter_context(hold(self.store, self.root, LEASE_TIMEOUT_S, refuse=True))
+            except LeaseHeld as error:
+                raise self._running(error.beat.host, error.beat.pid) from error
+            try:
+                yield
+            finally:
+                self.lease = None
+
+    def _running(self, host: str, pid: int) -> ConfigError:
+        where = "" if host == this_host() else f" on {host.partition(' ')[0]}"
+        return ConfigError(
+            f"run {self.name} is running already, as process {pid}{where}: wait for it, or give this one another name: --run"
         )
+
+    def renew(self) -> None:
+        """Take over what the run's file says now, where it was written since this was read."""
+        now = open_or_renew(self.store, self.name)
+        for name in (each.name for each in fields(Run) if each.name not in ("store", "name", "lease")):
+            setattr(self, name, getattr(now, name))
 
     def begin(self, recipe: dict[str, Any], execution: dict[str, Any], flow_run: str) -> None:
         """The run is running, here, with these files."""
+        if self.is_damaged:
+            self.store.set_aside(f"{self.root}/{FILE}")
+            self.is_damaged = False
         self.recipe, self.execution, self.flow_run = recipe, execution, flow_run
         self.state, self.started_at_s, self.ended_at_s, self.error, self.training = "running", time.time(), None, "", {}
-        self.host, self.pid, self.pid_start = socket.gethostname(), os.getpid(), start_of(os.getpid()) or 0
-        for name, value in (("recipe", recipe), ("execution", execution)):
-            self.store.write(f"{self.root}/{name}.yaml", yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode())
+        self.host, self.pid, self.pid_start = this_host(), os.getpid(), start_of(os.getpid()) or 0
+        self.write_copies()
+
+    def write_copies(self) -> None:
+        """Write recipe and execution as YAML beside the run's file, for people, and save."""
+        for name, value in (("recipe", self.recipe), ("execution", self.execution)):
+            self.write(f"{name}.yaml", yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode())
         self.save()
+
+    def conclude(self, state: State, error: str = "") -> None:
+        """The run has come to an end. Does not save."""
+        self.state, self.ended_at_s, self.error = state, time.time(), error
 
     def end(self, state: State, error: str = "") -> None:
         """The run has ended."""
-        self.state, self.ended_at_s, self.error = state, time.time(), error
+        self.conclude(state, error)
         self.save()
 
     def point(self, key: str, manifest: Manifest) -> bool:
@@ -132,43 +200,48 @@ class Run:
     @property
     def is_alive(self) -> bool:
         """Whether it says that it runs, and its process on this machine does; on another machine, whether it says so."""
-        if self.state != "running":
-            return False
-        if self.host != socket.gethostname() or not os.path.isdir("/proc"):
-            return True
-        start = start_of(self.pid)
-        return start is not None and self.pid_start in (start, 0)
+        return self.state == "running" and not is_gone(self.host, self.pid, self.pid_start)
 
     def check_not_running(self) -> None:
-        """Raises ConfigError while another process of this machine runs it: both would write its file, its logs and its state.
-
-        Of another machine nobody can say; there the lease keeps trainers apart (RULE 10).
-        """
-        if self.host == socket.gethostname() and self.pid != os.getpid() and self.is_alive:
-            raise ConfigError(
-                f"run {self.name} is running already, as process {self.pid}: wait for it, or give this one another name: --run"
-            )
+        """Raises ConfigError while another process of this machine runs it. A look before any work; `held` is what excludes."""
+        if self.host == this_host() and self.pid != os.getpid() and self.is_alive:
+            raise self._running(self.host, self.pid)
 
 
-def logs_of(run: str, stage: str, fingerprint: str) -> str:
-    """The folder in the store of a training stage's metrics, logs of what was fed and output, by the run that trained it. RULE 8."""
-    return f"runs/{run}/{stage}-{fingerprint[:12]}"
+NOT_SAVED = ("store", "name", "lease", "is_damaged")
 
 
 def open_run(store: Store, name: str) -> Run:
     """The run of that name, or a new one. Raises ConfigError for a name that is none, IntegrityError for a damaged file."""
     if not NAME.fullmatch(name):
         raise ConfigError(f"run name {name!r}: letters, digits, dot, dash and underscore, at most 100")
-    path = f"runs/{name}/run.json"
     try:
-        raw = json.loads(store.read(path))
-        if raw.pop("format") != FORMAT or raw.pop("name") != name:
-            raise ValueError("another format or name")
-        return Run(store, name, **{**raw, "artifacts": {key: Pointer(**value) for key, value in raw["artifacts"].items()}})
+        return parse_run(store, name, store.read(f"runs/{name}/{FILE}"))
     except FileNotFoundError:
         return Run(store, name)
+
+
+def parse_run(store: Store, name: str, data: bytes) -> Run:
+    """The run of that name from the bytes of its file. Raises IntegrityError when they are damaged."""
+    path = f"runs/{name}/{FILE}"
+    check_format(data, FORMAT, path)
+    raw = unseal(data, where=path, what="a run", remedy=RENEW)
+    try:
+        found, asked = f"format {raw.pop('format')}, name {raw.pop('name')}", f"format {FORMAT}, name {name}"
+        if found != asked:
+            raise IntegrityError(path, expected=asked, actual=found, remedy=RENEW)
+        return Run(store, name, **{**raw, "artifacts": {key: Pointer(**value) for key, value in raw["artifacts"].items()}})
     except (ValueError, TypeError, KeyError) as error:
-        raise IntegrityError(path, expected="a run", actual=str(error)) from error
+        raise IntegrityError(path, expected="a run", actual=str(error), remedy=RENEW) from error
+
+
+def open_or_renew(store: Store, name: str) -> Run:
+    """The run of that name, or a new one also where its file is damaged: what it points at is found again by walking the graph."""
+    try:
+        return open_run(store, name)
+    except IntegrityError as error:
+        log.warning("%s", error)
+        return Run(store, name, is_damaged=True)
 
 
 def existing_run(store: Store, name: str) -> Run:

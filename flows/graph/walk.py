@@ -132,7 +132,7 @@ class Sources(Strict):
     sources: tuple[SourceConfig, ...]
 
 
-State = Literal["fresh", "stale", "ran", "again"]
+State = Literal["fresh", "stale", "ran", "again", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Visit:
-    """What the walk found at one artifact. `reason` is empty when it is fresh; `asked` says whether the walk may run it."""
+    """What the walk found at one artifact. `reason` is empty when it is fresh; `asked` says whether the walk may run it.
+
+    A walk finds no artifact `damaged`: whoever shows it looks (`flows/graph/soundness.py`).
+    """
 
     key: str
     stage: StageName

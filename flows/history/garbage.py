@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from flows.graph.runs import all_runs
+from flows.graph.runs import FILE, all_runs, open_run
 from storage.artifact import find
 from storage.errors import ConfigError
 from storage.lease import held_by_a_living
-from storage.store import FileInfo, Store
+from storage.store import SET_ASIDE, FileInfo, Store
 
 # Small files beside the bytes that say how an artifact came about: group records are not needed once the manifest stands.
 KEPT_NAMES = ("manifest.json",)
@@ -37,6 +37,8 @@ def find_garbage(store: Store, *, watch_s: float = LEASE_WATCH_S) -> list[Garbag
     seconds.
     """
     used: set[tuple[str, str]] = set()
+    for name in store.list_dirs("runs"):
+        _refuse_forgotten(store, name)
     for run in all_runs(store):
         if run.is_alive:
             raise ConfigError(f"run {run.name} is running on {run.host} (pid {run.pid}): what it writes looks like garbage until it ends")
@@ -48,10 +50,22 @@ def find_garbage(store: Store, *, watch_s: float = LEASE_WATCH_S) -> list[Garbag
         raise ConfigError(f"{held} is being written: its lease moves. Wait until that ends")
     if leaked := tuple(store.list_temporaries("")):
         found.append(Garbage("temporary files", "left by processes that were killed", leaked))
+    if aside := tuple(file for file in store.list_files("runs") if SET_ASIDE in file.path):
+        found.append(Garbage("runs", "set aside because they did not verify", aside))
     again = tuple(store.list_files("again")) if "again" in store.list_dirs("") else ()
     if again:
         found.append(Garbage("again", "left by --force", again))
     return found
+
+
+def _refuse_forgotten(store: Store, name: str) -> None:
+    """Raises ConfigError for a run whose file was damaged and that has not been run since: what it pointed at looks unused."""
+    aside = [file for file in store.list_files(f"runs/{name}") if file.path.startswith(f"runs/{name}/{FILE}{SET_ASIDE}")]
+    if aside and open_run(store, name).state not in ("finished", "partial"):
+        raise ConfigError(
+            f"run {name}: its file was damaged, and nobody knows what it points at: run its recipe first (`caravan run --run {name}`),"
+            f" or remove runs/{name} in the store to give the run up"
+        )
 
 
 def _artifacts(store: Store, used: set[tuple[str, str]]) -> Iterator[Garbage]:
@@ -104,5 +118,9 @@ def _says_who_wrote(path: str, root: str) -> bool:
 def remove(store: Store, garbage: list[Garbage]) -> None:
     """Remove it. The manifest of an artifact goes first, so that no reader finds one without its files."""
     for item in garbage:
-        for file in sorted(item.files, key=lambda file: not file.path.endswith("/manifest.json")):
+        manifests = [file.path for file in item.files if file.path.endswith("/manifest.json")]
+        for path in manifests:
+            store.remove(path)
+        store.flush_names(manifests)  # a power cut may keep the manifest, or lose the files, but not both
+        for file in item.files:
             store.remove(file.path)

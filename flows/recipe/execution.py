@@ -60,6 +60,11 @@ class Execution(Strict):
         validate_default=True,  # so that it is absolute, too: a child may work in another folder
         description="folder of this machine, relative to the current directory, for logs and metrics while they grow, by run",
     )
+    durable: bool = Field(
+        True,
+        description="flush what is published in a folder to the disk before it is said to be there, so that a power cut loses nothing;"
+        " false is faster, and safe against everything else",
+    )
     workers: int = Field(2, ge=1, description="groups of data work at a time")
     runner: Literal["threads", "dask"] = Field("threads", description="threads: worker processes of this machine; dask: a Dask cluster")
     dask_address: str | None = Field(None, description="runner dask: the scheduler; without it a cluster is started on this machine")

@@ -15,7 +15,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from flows.graph.runs import METRICS, Run, logs_of
+from flows.graph.logs import METRICS, logs_of, read_log
+from flows.graph.runs import Run
+from flows.graph.soundness import damage_line, damaged
 from flows.graph.staleness import TRAINING, in_order, stale_artifacts, stale_lines
 from flows.report import figures
 from flows.report.samples import samples
@@ -33,6 +35,7 @@ def build_report(run: Run) -> str:
     """The page of a run, from the artifacts that it points at and the metrics beside it. Raises IntegrityError for damaged artifacts."""
     found = {key: manifest for key in in_order(run) if (manifest := run.manifest(key))}
     stale = stale_artifacts(run)
+    wrong = damaged(run.store, found)
     view: dict[str, Any] = {
         "run": run,
         "made_at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
@@ -53,6 +56,7 @@ def build_report(run: Run) -> str:
         "no_better_than_counting": NO_BETTER_THAN_COUNTING,
         "artifacts": found,
         "artifact_rows": _artifact_rows(found),
+        "damage_lines": [damage_line(key, error) for key, error in wrong.items()],
         "stale": stale,
         "stale_lines": functools.partial(stale_lines, stale),
         "samples": samples(run, found) if "select" in found else [],
@@ -123,8 +127,8 @@ def _metrics(run: Run, found: Mapping[str, Manifest]) -> dict[str, list[dict[str
             root = logs_of(run.name, stage, run.training[stage])
         else:
             continue
-        if run.store.exists(path := f"{root}/{METRICS}"):
-            rows = [json.loads(line) for line in run.store.read(path).splitlines()]
+        if (data := read_log(run.store, root, METRICS)) is not None:
+            rows = [json.loads(line) for line in data.splitlines()]
             by_step = {row["step"]: row for row in rows}
             steps[stage] = [by_step[step] for step in sorted(by_step)]
     return steps

@@ -9,16 +9,16 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from flows.graph.runs import METRICS, Run, logs_of
+from flows.graph.logs import METRICS, logs_of, read_log
+from flows.graph.runs import Run
 from flows.graph.staleness import TRAINING
 from flows.graph.walk import Visit
 from pipeline.select.funnel import render_funnel
 from storage.artifact import Manifest, read_verified
 from training.mix import MixtureRow, mixture, read_plan
 
-MARKS = {"fresh": "[dim]·[/]", "ran": "[green]✓[/]", "again": "[green]=[/]", "stale": "[yellow]○[/]"}
+MARKS = {"fresh": "[dim]·[/]", "ran": "[green]✓[/]", "again": "[green]=[/]", "stale": "[yellow]○[/]", "damaged": "[red]![/]"}
 MAX_COUNTS = 4
-LAST_BYTES = 8192  # of the metrics, which hold a line a step
 NO_BETTER_THAN_COUNTING = (
     "held-out bits per byte are not below the unigram model's: this checkpoint tells no more than how often each token occurs; "
     "give it more steps or text, or another learning rate"
@@ -62,11 +62,11 @@ def stage_line(visit: Visit, run: Run) -> Iterator[Any]:
 
 def trained_text(run: Run, checkpoint: Manifest) -> str:
     """How many optimizer steps a training stage took, and the loss of the last, from the metrics that the run kept."""
-    path = f"{logs_of(checkpoint.info.get('run', run.name), checkpoint.stage, checkpoint.fingerprint)}/{METRICS}"
-    if not run.store.exists(path):  # another machine's trainer published it meanwhile
+    root = logs_of(checkpoint.info.get("run", run.name), checkpoint.stage, checkpoint.fingerprint)
+    rows = (read_log(run.store, root, METRICS) or b"").splitlines()
+    if not rows:  # another trainer published it meanwhile, or all its steps were there and it was only published
         return counts_text(checkpoint)
-    size_bytes = run.store.size(path)
-    last = json.loads(run.store.read_range(path, max(0, size_bytes - LAST_BYTES), size_bytes).splitlines()[-1])
+    last = json.loads(rows[-1])
     return f"{last['step'] + 1:,} steps, loss {last['loss']:.3f} at the last"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.data_to_checkpoint import data_to_checkpoint
-from flows.graph.runs import Run, existing_run, open_run
+from flows.graph.runs import Run, existing_run, open_or_renew
 from flows.graph.walk import Asked, Walk
 from flows.recipe.checks import check_together
 from flows.recipe.execution import Execution, load_execution
@@ -43,15 +43,15 @@ def open_plan(recipe: str, execution: str, run: str | None) -> Plan:
     asked, place = load_recipe(recipe), load_execution(execution)
     check_together(asked, place)
     use_credentials(place.credentials_block, place.work_dir)
-    store = Store(place.store)
-    return Plan(asked, place, store, Store(place.raw_root), open_run(store, run or asked.name))
+    store = Store(place.store, place.durable)
+    return Plan(asked, place, store, Store(place.raw_root, kind="raw_root"), open_or_renew(store, run or asked.name))
 
 
 def open_old_run(execution: str, run: str) -> Run:
     """A run that exists, by an execution file and its name. Raises ConfigError."""
     place = load_execution(execution)
     use_credentials(place.credentials_block, place.work_dir)
-    return existing_run(Store(place.store), run)
+    return existing_run(Store(place.store, place.durable), run)
 
 
 def use_credentials(block: str | None, work_dir: str) -> None:

@@ -24,7 +24,9 @@ from typing import Any, Literal, Protocol
 
 from flows.processes import death_signal_setter, descendants, exit_text, kill_all, send_signal, still_running, wait_gone
 from flows.running.plain_output import LOGS_IN_UTF8
-from storage.errors import CaravanError, ConfigError, InputError, IntegrityError, RetryableError
+from storage.disk import full
+from storage.errors import CaravanError, ConfigError, DiskError, InputError, IntegrityError, RetryableError
+from training.config import ROOM_BYTES
 
 PROJECT = Path(__file__).resolve().parents[2]
 SHUTDOWN_S = 8
@@ -141,7 +143,9 @@ def _read_result(path: Path) -> dict[str, Any] | None:
     return result if isinstance(result, dict) else None
 
 
-ERRORS: dict[str, type[CaravanError]] = {error.__name__: error for error in (ConfigError, InputError, IntegrityError, RetryableError)}
+ERRORS: dict[str, type[CaravanError]] = {
+    error.__name__: error for error in (ConfigError, DiskError, InputError, IntegrityError, RetryableError)
+}
 
 
 def _error_of(result: Mapping[str, Any]) -> CaravanError:
@@ -161,7 +165,7 @@ def run_attempts(
 ) -> dict[str, Any]:
     """Run attempts 1, 2, … until one succeeds; returns its result file. `watch()` is called while one runs.
 
-    Raises ConfigError, InputError or IntegrityError where a trainer ended with one, RetryableError when every attempt failed
+    Raises ConfigError, DiskError, InputError or IntegrityError where a trainer ended with one, RetryableError when every attempt failed
     otherwise. Whatever ends this function (an error, a cancel, Ctrl-C) ends the attempt with it.
     """
     problem = ""
@@ -181,10 +185,12 @@ def run_attempts(
             launcher.cancel(handle)
         watch()
         result = _read_result(attempt.result)
+        if result is None and (refused := full(attempt.folder, ROOM_BYTES, "work_dir")):
+            raise refused
         if result and result.get("status") == "ok":
             return result
         error = _error_of(result) if result else None
-        if isinstance(error, ConfigError | InputError | IntegrityError):
+        if error is not None and not isinstance(error, RetryableError):
             raise error
         problem = str(error) if error else problem or f"no result; {launcher.ending(handle)}"
         print(f"attempt {number} of {max_attempts}: {problem}", file=sys.stderr)

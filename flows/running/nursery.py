@@ -12,6 +12,7 @@ import contextlib
 import faulthandler
 import gc
 import importlib
+import logging
 import os
 import pickle
 import selectors
@@ -104,8 +105,33 @@ def _start_worker(control: socket.socket, statuses: dict[int, int], own: list[in
     os._exit(code)
 
 
+class Warned(logging.Handler):
+    """Keeps what our own modules warn of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one."""
+        if record.name.partition(".")[0] in ("storage", "pipeline", "training"):
+            self._lines.append(record.getMessage())
+        else:
+            sys.stderr.write(f"{record.name}: {record.getMessage()}\n")
+
+    def take(self) -> list[str]:
+        """What was warned of since the last time."""
+        lines, self._lines = self._lines, []
+        return lines
+
+
 def _work(jobs: Connection) -> None:
-    """Do jobs until the connection closes: (environment), (function, group) in; (True, result) or (False, error) out, all pickled."""
+    """Do jobs until the connection closes: (environment), (function, group) in; (True, result) or (False, error) out, all pickled.
+
+    What the job warned of goes out last, as lines: the flow's process tells them.
+    """
+    warned = Warned()
+    logging.getLogger().addHandler(warned)
     jobs.send(os.getpid())
     while True:
         try:
@@ -123,6 +149,7 @@ def _work(jobs: Connection) -> None:
         sys.stderr.flush()
         try:
             jobs.send_bytes(answer)
+            jobs.send(warned.take())
         except BrokenPipeError:
             return
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
+import os
 import platform
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flows.graph.runs import METRICS, logs_of
+from flows.graph.logs import METRICS, keep_logs, logs_of
 from flows.graph.walk import Job, Sources
 from flows.recipe.execution import TrainingStage
 from flows.recipe.recipe import TrainedConfig
@@ -25,10 +26,11 @@ from flows.running.terminal import Report, console
 from flows.running.workers import Workers
 from pipeline.partitions import RunGroups
 from pipeline.snapshot import snapshot
-from storage.artifact import Manifest, artifact_root, find
-from storage.errors import ConfigError, IntegrityError
+from storage.artifact import BEGAN, Began, Manifest, artifact_root, find, fingerprint_of
+from storage.disk import refusals
+from storage.errors import CaravanError, ConfigError, IntegrityError
 from storage.store import Store
-from training.config import ArtifactRef, TrainSpec, expand_phases
+from training.config import ROOM_BYTES, ROOM_FOR_RESULT, ArtifactRef, TrainSpec, expand_phases
 
 # What bears on bytes when nothing else changed.
 LIBRARIES = (
@@ -47,6 +49,7 @@ LIBRARIES = (
     "transformers",
 )
 AGAIN = "again"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ class Performer:
             return list(groups(work, jobs))
         place = self.plan.execution.evaluation
         variables = {"OMP_NUM_THREADS": str(place.threads), **({} if place.device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""})}
-        return [self._in_child(job, store, {**info, "started_at_s": time.time()}, variables, progress) for job in jobs]
+        return [self._in_child(job, store, {**info, BEGAN: Began.now()}, variables, progress) for job in jobs]
 
     def _in_child(self, job: Job, store: Store, info: dict[str, Any], variables: Mapping[str, str], progress: Report) -> Manifest:
         """One stage in a worker of its own, which says how far it is where the stage does."""
@@ -180,10 +183,12 @@ class Performer:
 
     def _train(self, job: Job, store: Store) -> Manifest:
         """One training stage under the launcher, its logs and metrics copied to the run."""
-        started_at_s = time.time()
-        again = isinstance(store, Redirected)
-        name = _training_stage(job)
-        place, fingerprint = self.plan.execution.place(name), f"{AGAIN}-{uuid.uuid4().hex[:12]}" if again else job.fingerprint
+        began, again = Began.now(), isinstance(store, Redirected)
+        if again:  # beside the one that stands, so as another
+            payload = {**job.payload, AGAIN: uuid.uuid4().hex}
+            job = replace(job, fingerprint=fingerprint_of(payload), payload=payload)
+        name, fingerprint = _training_stage(job), job.fingerprint
+        place = self.plan.execution.place(name)
         self._refuse_early(job, place.first_step)
         folder = self.plan.run.work_dir(self.plan.execution.work_dir) / f"{name}-{fingerprint[:12]}"
         assert isinstance(job.config, TrainedConfig)
@@ -196,9 +201,14 @@ class Performer:
 
         def prepare(_: int) -> Attempt:
             attempt = folder / f"attempt-{uuid.uuid4().hex[:8]}"
+            with refusals("work_dir", attempt, ROOM_BYTES):
+                return started(attempt)
+
+        def started(attempt: Path) -> Attempt:
             attempt.mkdir(parents=True)
-            spec = self._spec(job, fingerprint, folder, attempt, started_at_s)
+            spec = self._spec(job, folder, attempt, began)
             (attempt / "spec.json").write_text(spec.model_dump_json(indent=1))
+            (attempt / ROOM_FOR_RESULT).write_bytes(os.urandom(ROOM_BYTES))
             variables = {"OMP_NUM_THREADS": str(place.threads_per_rank)}
             return Attempt(("-m", "training.run", "--spec", str(attempt / "spec.json")), place.parallel.world_size, attempt, variables)
 
@@ -226,14 +236,22 @@ class Performer:
             self.plan.store.remove_tree(artifact_root(job.stage.artifact, fingerprint))
         return manifest
 
-    def _spec(self, job: Job, fingerprint: str, folder: Path, attempt: Path, started_at_s: float) -> TrainSpec:
+    def _keep_logs(self, root: str, folder: Path) -> None:
+        """Copy logs to the store; that this cannot be done is said, and ends nothing: how training ended counts."""
+        try:
+            keep_logs(self.plan.store, root, folder)
+        except (CaravanError, OSError) as error:
+            log.warning("the logs in %s could not be copied to the store: %s", folder, error)
+
+    def _spec(self, job: Job, folder: Path, attempt: Path, began: Began) -> TrainSpec:
         assert isinstance(job.config, TrainedConfig)
         name = _training_stage(job)
         refs = {key: ArtifactRef(stage=value.stage, fingerprint=value.fingerprint) for key, value in job.inputs.items()}
         return TrainSpec(
             stage=name,
             store_uri=self.plan.store.uri,
-            fingerprint=fingerprint,
+            durable=self.plan.store.durable,
+            fingerprint=job.fingerprint,
             payload=job.payload,
             model=job.config.model,
             training=job.config.training,
@@ -242,7 +260,7 @@ class Performer:
             plan=refs["plan"],
             parent=refs.get("checkpoint"),
             first_step=self.plan.execution.place(name).first_step,
-            info={key: value for key, value in self._info(job).items() if key != "execution"} | {"started_at_s": started_at_s},
+            info={key: value for key, value in self._info(job).items() if key != "execution"} | {BEGAN: began},
             run_dir=str(folder),
             attempt_dir=str(attempt),
         )
@@ -260,13 +278,6 @@ class Performer:
         root = f"{artifact_root(artifact, fingerprint)}/steps"
         steps = sorted((step for step in self.plan.store.list_dirs(root) if step.isdigit()), key=int, reverse=True)
         return next((int(step) for step in steps if self.plan.store.exists(f"{root}/{step}/manifest.json")), 0)
-
-    def _keep_logs(self, root: str, folder: Path) -> None:
-        """Copy metrics, the log of what was fed and the attempts' output to the run in the store. RULE 8."""
-        for path in sorted(folder.rglob("*")):
-            kept = path.name == "output.log" or path.suffix in (".jsonl", ".json")
-            if path.is_file() and kept:
-                self.plan.store.write(f"{root}/{path.relative_to(folder).as_posix()}", path.read_bytes())
 
 
 def _sums(manifest: Manifest) -> set[tuple[str, str]]:

@@ -6,23 +6,31 @@ Parameters are names and paths alone: they lie in clear in Prefect's database.
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, runtime
+from prefect.exceptions import TerminationSignal
 from pydantic import Field
 
 from flows.data_to_checkpoint import data_to_checkpoint
-from flows.graph.runs import Run, open_run
+from flows.graph.logs import are_sound, keep_logs, logs_of
+from flows.graph.runs import Run, State, open_or_renew
+from flows.graph.staleness import TRAINING
 from flows.graph.walk import STAGES, Asked, StageName, Visit, Walk
 from flows.report.words import stage_line, summary_markdown
 from flows.running.driver import Plan, check_asked, open_plan, report_stands, resolved
+from flows.running.leftovers import named_refusals, tidy
 from flows.running.perform import Performer
 from flows.running.plain_output import never_fail_on_characters
 from flows.running.tasks import dask_cluster, publish_markdown, run_task
-from flows.running.terminal import console
+from flows.running.terminal import console, tell_warnings
 from flows.running.workers import PRELOAD, PRELOAD_S3, Workers
+from storage.errors import CaravanError
+
+log = logging.getLogger(__name__)
 
 RecipeName = Annotated[str, Field(min_length=1, description="recipe file, or the name of one in flows/recipes")]
 ExecutionName = Annotated[str, Field(min_length=1, description="execution file, or the name of one in flows/execution")]
@@ -69,27 +77,51 @@ def one_stage(
 def run_plan(plan: Plan, asked: Asked) -> Walk:
     """Run what is asked for, inside a flow. The run's file says how it went, also when it fails or is cancelled."""
     never_fail_on_characters()  # a deployment's process was not begun by our command line
-    looked = replace(plan, run=open_run(plan.store, plan.run.name))  # looking points a run at what is there; what failed must not be kept
-    looked.run.check_not_running()
-    check_asked(looked, asked)
-    plan.run.begin(resolved(plan.recipe), resolved(plan.execution), str(runtime.flow_run.id or ""))
-    log = plan.run.work_dir(plan.execution.work_dir) / "workers.log"
-    try:
-        with contextlib.ExitStack() as open_things:
-            workers = open_things.enter_context(
-                Workers(plan.execution.workers, log=log, preload=PRELOAD if plan.store.is_local else PRELOAD_S3)
-            )
-            dask = None
-            if plan.execution.runner == "dask":
-                dask = open_things.enter_context(dask_cluster(plan.execution.dask_address, plan.execution.workers))
-            performer = Performer(plan, workers, dask)
-            walk = Announced(plan.store, plan.raw, plan.run, asked, performer, performer.again)
-            data_to_checkpoint(plan.recipe, walk)
-        finish(plan, walk, shown=looked.run)
-    except BaseException as error:
-        plan.run.end("failed", f"{type(error).__name__}: {error}")
-        raise
+    tell_warnings()
+    with plan.run.held():
+        plan.run.renew()  # another process may have ended it since it was read
+        looked = replace(
+            plan, run=open_or_renew(plan.store, plan.run.name)
+        )  # looking points a run at what is there; what failed is not kept
+        check_asked(looked, asked)
+        with named_refusals(plan):
+            tidy(plan, store_too=plan.run.state in ("running", "failed", "cancelled"))
+        plan.run.begin(resolved(plan.recipe), resolved(plan.execution), str(runtime.flow_run.id or ""))
+        try:
+            with named_refusals(plan):
+                return _run_held(plan, asked, shown=looked.run)
+        except BaseException as error:
+            try:
+                plan.run.end(*how_it_ended(error))
+            except (CaravanError, OSError) as second:  # what ended the run counts; that its process is gone says the rest
+                log.warning("the run's file could not say how it ended: %s", second)
+            raise
+
+
+def _run_held(plan: Plan, asked: Asked, shown: Run) -> Walk:
+    """Walk the graph and make what is asked for. `shown`: the run as it was before."""
+    with contextlib.ExitStack() as open_things:
+        log, preload = plan.run.work_dir(plan.execution.work_dir) / "workers.log", PRELOAD if plan.store.is_local else PRELOAD_S3
+        workers = open_things.enter_context(Workers(plan.execution.workers, log=log, preload=preload))
+        dask = None
+        if plan.execution.runner == "dask":
+            dask = open_things.enter_context(dask_cluster(plan.execution.dask_address, plan.execution.workers))
+        performer = Performer(plan, workers, dask)
+        walk = Announced(plan.store, plan.raw, plan.run, asked, performer, performer.again)
+        data_to_checkpoint(plan.recipe, walk)
+    finish(plan, walk, shown)
+    if any(visit.state == "ran" for visit in walk.visits):  # a worker or a rank that was killed, and whose work was done again
+        tidy(plan, store_too=True)
     return walk
+
+
+def how_it_ended(error: BaseException) -> tuple[State, str]:
+    """The state of a run that an error ended, and the error in words."""
+    if isinstance(error, KeyboardInterrupt):
+        return "cancelled", "stopped by Ctrl-C"
+    if isinstance(error, TerminationSignal):
+        return "cancelled", "stopped by SIGTERM, as a cancelled flow run is"
+    return "failed", f"{type(error).__name__}: {error}"
 
 
 def finish(plan: Plan, walk: Walk, shown: Run) -> None:
@@ -97,12 +129,26 @@ def finish(plan: Plan, walk: Walk, shown: Run) -> None:
     keys = {visit.key for visit in walk.visits}
     for key in plan.run.artifacts.keys() - keys:
         del plan.run.artifacts[key]
+    renew_logs(plan)
     complete = not any(visit.state == "stale" for visit in walk.visits)
     if complete and walk.asked.includes("report") and (walk.asked.force or not report_stands(plan, shown)):
-        plan.run.end("finished")  # the page shows how the run ended
+        plan.run.conclude("finished")  # the page shows how the run ended
         run_task("report", "report", lambda: write_report(plan))
     plan.run.end("finished" if complete else "partial")
     publish_markdown(f"{plan.run.name}-summary", summary_markdown(plan.run, walk.visits), "what came out of this run")
+
+
+def renew_logs(plan: Plan) -> None:
+    """Copy the logs of training stages that this run trained to the store again where they are not as they were written there, and this
+    machine has them still."""
+    for stage in TRAINING:
+        manifest = plan.run.manifest(stage)
+        if manifest is None or manifest.info.get("run") != plan.run.name:
+            continue
+        root = logs_of(plan.run.name, stage, manifest.fingerprint)
+        folder = plan.run.work_dir(plan.execution.work_dir) / Path(root).name
+        if folder.is_dir() and not are_sound(plan.store, root):
+            keep_logs(plan.store, root, folder)
 
 
 def write_report(plan: Plan) -> list[Any]:
@@ -110,9 +156,7 @@ def write_report(plan: Plan) -> list[Any]:
     from flows.report.build import build_report
 
     shows = plan.run.artifacts_hash
-    plan.run.store.write(plan.run.report_path, build_report(plan.run).encode())
-    plan.run.report_of = shows
-    plan.run.save()
+    plan.run.write_report(build_report(plan.run).encode(), shows)
     return []
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import pickle
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+import httpx
 from prefect import Task, get_run_logger, task
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -32,11 +34,23 @@ from flows.running.workers import Workers
 from storage.artifact import Manifest
 from storage.errors import RetryableError
 
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
 RETRY_DELAYS_S: list[float] = [2, 10]
 PROGRESS_INTERVAL_S = 2.0  # an update costs 73 ms
 SHOWN_COUNTS = 200
 
 Work = Callable[[], list[Manifest]]
+
+
+def shown(publish: Callable[[], T]) -> T | None:
+    """Publish what people look at in Prefect. A server that does not answer is said, and costs no work: it may be starting again."""
+    try:
+        return publish()
+    except httpx.TransportError as error:
+        log.warning("Prefect's server does not answer (%s): something is not shown there; the work goes on", type(error).__name__)
+        return None
 
 
 class Here:
@@ -68,11 +82,8 @@ def stage_task(stage: str, title: str, here: Here) -> list[Manifest]:
     assert here.work is not None
     manifests = here.work()
     get_run_logger().info("%s: %d artifact(s) in %.1f s", title, len(manifests), time.monotonic() - started)
-    create_table_artifact(
-        key=artifact_key(stage),
-        table=[{"artifact": m.stage, "fingerprint": m.fingerprint, "digest": m.digest[:16], **counts_of(m)} for m in manifests],
-        description=f"{title}: what it made",
-    )
+    rows = [{"artifact": m.stage, "fingerprint": m.fingerprint, "digest": m.digest[:16], **counts_of(m)} for m in manifests]
+    shown(lambda: create_table_artifact(key=artifact_key(stage), table=rows, description=f"{title}: what it made"))
     return manifests
 
 
@@ -104,24 +115,30 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
 @contextlib.contextmanager
 def watched(stage: str, title: str, unit: str) -> Iterator[Report]:
     """Progress on the terminal and as a Prefect artifact."""
-    artifact = create_progress_artifact(0.0, key=f"{artifact_key(stage)}-progress", description=f"{title}: {unit}")
+    key, description = f"{artifact_key(stage)}-progress", f"{title}: {unit}"
+    artifact: Any = shown(lambda: create_progress_artifact(0.0, key=key, description=description))
+
+    def update(percent: float) -> None:
+        if artifact is not None:
+            shown(lambda: update_progress_artifact(artifact, progress=percent))
+
     last = time.monotonic()
-    with progress_of(title, unit) as shown:
+    with progress_of(title, unit) as bar:
 
         def report(done: int, total: int, beside: str = "", /) -> None:
             nonlocal last
-            shown(done, total, beside)
+            bar(done, total, beside)
             if total and time.monotonic() - last >= PROGRESS_INTERVAL_S:
                 last = time.monotonic()
-                update_progress_artifact(artifact, progress=100.0 * done / total)  # type: ignore[arg-type]  # create returns it in a sync task
+                update(100.0 * done / total)
 
         yield report
-        update_progress_artifact(artifact, progress=100.0)  # type: ignore[arg-type]
+        update(100.0)
 
 
 def publish_markdown(name: str, text: str, description: str) -> None:
     """A markdown artifact of the current run."""
-    create_markdown_artifact(key=artifact_key(name), markdown=text, description=description)
+    shown(lambda: create_markdown_artifact(key=artifact_key(name), markdown=text, description=description))
 
 
 class ThreadGroups:

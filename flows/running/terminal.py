@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +18,33 @@ LINE_INTERVAL_S = 10.0
 LOG_WIDTH = 140  # characters: a file does not say how wide it will be read, and Rich's 80 breaks tables
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
+
+
+OURS = ("storage", "pipeline", "training", "flows")  # loggers whose warnings a person is told
+
+
+class Told(logging.Handler):
+    """Prints warnings as lines of the run, each once: the same is looked at again and again. Beside the output, which may go to a file."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said = set[str]()
+        self._console = Console(highlight=False, soft_wrap=True, stderr=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        if (line := record.getMessage()) not in self._said:
+            self._said.add(line)
+            self._console.print(f"  {line}", style="yellow", markup=False)
+
+
+def tell_warnings() -> None:
+    """Let what Caravan's modules warn of reach the terminal. Calling again does nothing."""
+    told = Told()
+    for name in OURS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler, Told) for handler in logger.handlers):
+            logger.addHandler(told)
 
 
 class Report(Protocol):

@@ -7,6 +7,7 @@ raised here with the worker's traceback as its cause.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import socket
@@ -25,6 +26,7 @@ from flows.running.nursery import REQUEST, STATUS, WorkerTraceback
 from flows.running.plain_output import LOGS_IN_UTF8
 from storage.errors import RetryableError
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -82,6 +84,8 @@ class _Worker:
             self._jobs.send(dict(environment))
             self._jobs.send_bytes(body)
             answer = pickle.loads(self._jobs.recv_bytes())
+            for line in self._jobs.recv():
+                log.warning("%s", line)
         except (EOFError, ConnectionResetError, BrokenPipeError) as error:
             raise WorkerDied(f"a worker died: {exit_text(self.exit_code())}") from error
         if answer[0]:

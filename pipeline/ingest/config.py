@@ -25,6 +25,8 @@ ELDC_VERSION = "0.4.0"
 HELIPORT_VERSION = "1.0.1"
 LID_176_FTZ_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
 
+LOOK_AGAIN = "the next `caravan run` looks at the raw files anew"  # what to do about a raw file that changed under our hands
+
 
 class RawFile(NamedTuple):
     """A raw file as the snapshot saw it: `path` relative to raw_root, `size_bytes`, `sha256` (hex)."""

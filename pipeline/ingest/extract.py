@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
@@ -27,7 +27,7 @@ from pydantic import Field
 from pipeline.documents import DOCUMENTS, DROPPED, ORIGINS, QUARANTINE, document_id, keyed_fraction
 from pipeline.ingest.arc import read_arc
 from pipeline.ingest.charset import decode
-from pipeline.ingest.config import Extractor, Format, KeepOrSkip, LanguageConfig, RawFile, SourceConfig, check_identifier
+from pipeline.ingest.config import LOOK_AGAIN, Extractor, Format, KeepOrSkip, LanguageConfig, RawFile, SourceConfig, check_identifier
 from pipeline.ingest.files import read_file
 from pipeline.ingest.html import html_to_text, normal_text
 from pipeline.ingest.jsonl import read_jsonl
@@ -125,20 +125,26 @@ def local_copy(raw: Store, path: str, sha256: str) -> Iterator[BinaryIO]:
     Raises IntegrityError when its sha256 is not `sha256` (hex) any more.
     """
     digest = hashlib.sha256()
-    with raw.open(path) if raw.is_local else tempfile.TemporaryFile() as file:
-        if raw.is_local:
-            while piece := file.read(READ_CHUNK_BYTES):
-                digest.update(piece)
-        else:
-            size_bytes = raw.size(path)
-            for start in range(0, size_bytes, READ_CHUNK_BYTES):
-                piece = raw.read_range(path, start, min(start + READ_CHUNK_BYTES, size_bytes))
-                digest.update(piece)
-                file.write(piece)
+    asked = f"sha256 {sha256}, as the snapshot saw it"
+    with ExitStack() as opened:
+        try:
+            opening = raw.open(path) if raw.is_local else tempfile.TemporaryFile()  # noqa: SIM115 - entered in the next line
+            file = cast("BinaryIO", opened.enter_context(opening))
+            if raw.is_local:
+                while piece := file.read(READ_CHUNK_BYTES):
+                    digest.update(piece)
+            else:
+                size_bytes = raw.size(path)
+                for start in range(0, size_bytes, READ_CHUNK_BYTES):
+                    piece = raw.read_range(path, start, min(start + READ_CHUNK_BYTES, size_bytes))
+                    digest.update(piece)
+                    file.write(piece)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise IntegrityError(path, expected=asked, actual="no such file: it vanished", remedy=LOOK_AGAIN) from error
         if digest.hexdigest() != sha256:
-            raise IntegrityError(path, expected=f"sha256 {sha256}, as the snapshot saw it", actual=f"sha256 {digest.hexdigest()}")
+            raise IntegrityError(path, expected=asked, actual=f"sha256 {digest.hexdigest()}: it changed", remedy=LOOK_AGAIN)
         file.seek(0)
-        yield cast("BinaryIO", file)
+        yield file
 
 
 def read_events(file: BinaryIO, config: Config) -> Iterator[Event]:

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 
-from flows.graph.runs import logs_of
+from flows.graph.logs import logs_of
 from flows.history.lineage import order_in
 from storage.artifact import Manifest
 from storage.checkpoints import find_step, published_steps, step_dir, steps_root

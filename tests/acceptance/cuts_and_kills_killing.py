@@ -21,7 +21,8 @@ from pathlib import Path
 
 from flows.graph.runs import Run
 from storage.artifact import artifact_root
-from storage.store import TEMPORARY_PREFIX, Store
+from storage.disk import TEMPORARY_PREFIX
+from storage.store import Store
 from tests.acceptance.common import PROJECT, Place, command_stage, different
 from tests.acceptance.processes import MARK, processes_of
 

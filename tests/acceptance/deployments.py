@@ -90,7 +90,10 @@ def cancel(checks: Checks, deployed: Deployed, here: Place) -> None:
     checks.check("the cancelled run", run.state_name, "Cancelled", run.state_name == "Cancelled")
     state = here.state()
     checks.check(
-        "its run.json in the store", f"{state.state}: {state.error}", "failed, and by what", state.state == "failed" and bool(state.error)
+        "its run.json in the store",
+        f"{state.state}: {state.error}",
+        "cancelled, and by what",
+        state.state == "cancelled" and bool(state.error),
     )
     checks.check("its processes that are left", len(left), "0", not left)
     checks.note("until none was left", f"{time.monotonic() - started:.1f} s")

@@ -13,7 +13,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from flows.graph.runs import Run, logs_of
+from flows.graph.logs import logged, logs_of, read_log
+from flows.graph.runs import Run
 from flows.history.lineage import documents_of_step, order_in, seen_by
 from storage.artifact import read_verified
 from tests.acceptance.common import PROJECT, Checks, arguments, place, work_folder
@@ -39,8 +40,10 @@ def export_for_script(run: Run, stage: str, folder: Path) -> list[str]:
     (folder / f"{stage}.json").write_bytes(read_verified(run.store, run.need(f"mix/{stage}"), "plan.json"))
     fed = folder / "fed"
     fed.mkdir(exist_ok=True)
-    for info in run.store.list_files(f"{logs_of(run.name, stage, run.artifacts[stage].fingerprint)}/fed"):
-        (fed / Path(info.path).name).write_bytes(run.store.read(info.path))
+    root = logs_of(run.name, stage, run.artifacts[stage].fingerprint)
+    for name in logged(run.store, root):
+        if name.startswith("fed/") and (data := read_log(run.store, root, name)) is not None:
+            (fed / Path(name).name).write_bytes(data)
     return ["--plan", str(folder / f"{stage}.json"), "--train", str(folder / "train"), "--fed", str(fed)]
 
 

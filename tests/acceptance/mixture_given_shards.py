@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flows.graph.runs import Run, logs_of
-from storage.artifact import Attempt, FileEntry, Manifest, find
+from flows.graph.logs import keep_logs, logs_of
+from flows.graph.runs import Run
+from storage.artifact import Attempt, FileEntry, Manifest, find, fingerprint_of
 from storage.store import Store
 from storage.token_shards import open_shard
 from tests.acceptance.common import PROJECT
@@ -32,7 +33,8 @@ BUDGET = ScheduleConfig(
 
 def tokens_artifact(store: Store, given: dict[str, list[Path]]) -> tuple[Manifest, int]:
     """The shards as an artifact of the stage tokenize, documents numbered in order; and the size of their vocabulary."""
-    attempt, entries, counts = Attempt(store, "tokenize", "0" * 32), list[FileEntry](), dict[str, Any]()
+    payload = {"name": "0" * 32}
+    attempt, entries, counts = Attempt(store, "tokenize", fingerprint_of(payload)), list[FileEntry](), dict[str, Any]()
     number, vocab_size, first = 0, 0, None
     for component, paths in given.items():
         with open_shard(
@@ -46,7 +48,7 @@ def tokens_artifact(store: Store, given: dict[str, list[Path]]) -> tuple[Manifes
         counts[component] = {"tokens": shard.n_tokens}
     with attempt.create("counts.json", entries) as file:
         file.write(json.dumps({"bos_id": first, "train": counts}).encode())
-    return attempt.publish({}, entries, counts={}, info={}), vocab_size
+    return attempt.publish(payload, entries, counts={}, info={}), vocab_size
 
 
 def train_on(folder: Path, shards: Path, seed: int) -> Run:
@@ -79,6 +81,5 @@ def train_on(folder: Path, shards: Path, seed: int) -> Run:
     checkpoint = find(store, STAGE, json.loads(spec.read_text())["fingerprint"])
     assert checkpoint is not None, "the trainer ended well without a checkpoint"
     run.point(STAGE, checkpoint)
-    for path in sorted((stage.folder / "run" / "fed").iterdir()):
-        store.write(f"{logs_of(run.name, STAGE, checkpoint.fingerprint)}/fed/{path.name}", path.read_bytes())
+    keep_logs(store, logs_of(run.name, STAGE, checkpoint.fingerprint), stage.folder / "run")
     return run

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from flows.graph.walk import STAGES
-from storage.artifact import Manifest
 from storage.store import Store
-from tests.acceptance.common import Checks, Place, arguments, place, work_folder
+from tests.acceptance.common import Checks, Place, arguments, of_other_bytes, place, work_folder
 
 SCORING = ("ingest", "documents", "dedup", "quality", "domains")
 
@@ -140,8 +139,7 @@ def sabotage(checks: Checks, here: Place) -> None:
     store, manifest = Store(here.store_uri), here.state().need("select")
     path = f"{manifest.root}/manifest.json"
     true = store.read(path)
-    false = Manifest(**{**manifest.__dict__, "digest": "0" * 64})
-    store.write(path, false.to_json())
+    store.write(path, of_other_bytes(manifest).to_json())
     forced = here.run("--only", "select", "--force", check=False)
     store.write(path, true)
     checks.sabotage("--force of a stage that gives other bytes", forced.code != 0 and "IntegrityError" in forced.output, "IntegrityError")

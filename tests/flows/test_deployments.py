@@ -92,5 +92,5 @@ def test_a_cancel_in_training_leaves_no_process(deployed: Deployed, here: Place,
     assert run.name == "mix to pretrain of endless-1000"
     assert run.state_name == "Cancelled"
     assert deployed.left_behind() == {}
-    assert here.state().state == "failed"
+    assert here.state().state == "cancelled"
     assert here.state().error

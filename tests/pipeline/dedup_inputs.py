@@ -17,7 +17,7 @@ from pipeline.dedup.stage import Config
 from pipeline.dedup.url import normalize_url
 from pipeline.documents import DOCUMENTS, document_id, keyed_fraction, part_name, partition_of
 from pipeline.words import normalized_words
-from storage.artifact import Attempt, FileEntry, Manifest
+from storage.artifact import Attempt, FileEntry, Manifest, fingerprint_of
 from storage.store import Store
 from storage.tables import read_table, write_table
 
@@ -53,7 +53,8 @@ def write_documents(store: Store, pages: Sequence[Page], partitions: int) -> dic
 
 
 def _write(store: Store, pages: Sequence[Page], source: str, partitions: int) -> Manifest:
-    attempt, entries = Attempt(store, "documents", f"{source}-{random.getrandbits(64):x}"), list[FileEntry]()
+    payload = {"name": f"{source}-{random.getrandbits(64):x}"}
+    attempt, entries = Attempt(store, "documents", fingerprint_of(payload)), list[FileEntry]()
     rows = sorted(pages, key=lambda page: page.id)
     for part in range(partitions):
         mine = [
@@ -62,7 +63,7 @@ def _write(store: Store, pages: Sequence[Page], source: str, partitions: int) ->
             if partition_of(p.id, partitions) == part
         ]
         write_table(attempt, part_name(part), pa.Table.from_pylist(mine, DOCUMENTS), entries)
-    return attempt.publish({}, entries, counts={}, info={})
+    return attempt.publish(payload, entries, counts={}, info={})
 
 
 def read_rows(store: Store, dedup: Manifest, folder: str = "") -> dict[bytes, dict[str, Any]]:

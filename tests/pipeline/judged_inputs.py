@@ -17,7 +17,7 @@ from pipeline.documents import CLUSTERS, DOCUMENTS, DOMAIN_SCORES, DOMAINS, DROP
 from pipeline.domains.thresholds import FILE as THRESHOLDS_FILE
 from pipeline.quality.config import Config as QualityConfig
 from pipeline.quality.score import Scorer, signals_schema
-from storage.artifact import Attempt, FileEntry, Manifest
+from storage.artifact import Attempt, FileEntry, Manifest, fingerprint_of
 from storage.store import Store
 from storage.tables import read_table, write_table
 
@@ -73,11 +73,12 @@ def write_dropped(store: Store, docs: Sequence[Doc], partitions: int) -> dict[st
     found = {}
     for source in sorted({doc.source for doc in docs if doc.left_out is not None}):
         rows = sorted((doc.id, doc.left_out) for doc in docs if doc.source == source and doc.left_out is not None)
-        attempt, entries = Attempt(store, "dropped", _name("dropped", docs, source, partitions)), list[FileEntry]()
+        payload = {"name": _name("dropped", docs, source, partitions)}
+        attempt, entries = Attempt(store, "dropped", fingerprint_of(payload)), list[FileEntry]()
         for part in range(partitions):
             mine = [{"id": name, "text": text} for name, text in rows if partition_of(name, partitions) == part]
             write_table(attempt, part_name(part), pa.Table.from_pylist(mine, schema=DROPPED), entries)
-        found[f"dropped.{source}"] = attempt.publish({}, entries, counts={}, info={})
+        found[f"dropped.{source}"] = attempt.publish(payload, entries, counts={}, info={})
     return found
 
 
@@ -98,12 +99,13 @@ def write_clusters(store: Store, docs: Sequence[Doc], partitions: int, held_out_
     def spans(doc: Doc) -> dict[str, Any]:
         return {"id": doc.id, "lines": [{"start": start, "end": end} for start, end in doc.lines]}
 
-    attempt, entries = Attempt(store, "dedup", _name("dedup", docs, held_out_fraction, partitions)), list[FileEntry]()
+    said = {"split_key": SPLIT_KEY, "held_out_fraction": held_out_fraction, "minhash": {"min_jaccard": MIN_JACCARD}}
+    payload = {"name": _name("dedup", docs, held_out_fraction, partitions), "config": said}
+    attempt, entries = Attempt(store, "dedup", fingerprint_of(payload)), list[FileEntry]()
     _parts(attempt, docs, partitions, CLUSTERS, row, entries, "")
     _parts(attempt, docs, partitions, LINE_SPANS, spans, entries, "spans/")
     _near_tables(attempt, docs, partitions, exact, near, entries)
-    said = {"split_key": SPLIT_KEY, "held_out_fraction": held_out_fraction, "minhash": {"min_jaccard": MIN_JACCARD}}
-    return attempt.publish({"config": said}, entries, counts={}, info={})
+    return attempt.publish(payload, entries, counts={}, info={})
 
 
 def _near_tables(
@@ -191,12 +193,13 @@ def _write(
     payload: dict[str, Any] | None = None,
     files: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    attempt, entries = Attempt(store, stage, _name(stage, docs, partitions)), list[FileEntry]()
+    payload = {"name": _name(stage, docs, partitions), **(payload or {})}
+    attempt, entries = Attempt(store, stage, fingerprint_of(payload)), list[FileEntry]()
     _parts(attempt, docs, partitions, schema, row, entries, "" if beside else None)
     for name, value in (files or {}).items():
         with attempt.create(name, entries) as file:
             file.write(json.dumps(value).encode())
-    return attempt.publish(payload or {}, entries, counts={}, info={})
+    return attempt.publish(payload, entries, counts={}, info={})
 
 
 def _parts(

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.documents import DOCUMENTS, SELECTION, document_id, part_name, partition_of
-from storage.artifact import Attempt, FileEntry, Manifest
+from storage.artifact import Attempt, FileEntry, Manifest, fingerprint_of
 from storage.store import Store
 from storage.tables import write_table
 
@@ -51,11 +51,12 @@ def write_inputs(store: Store, rows: Sequence[Row], partitions: int = 4) -> dict
     """`documents.<source>` for every source of the rows, and `selection`."""
     sources = sorted({row.source for row in rows})
     inputs = {f"documents.{source}": _write_documents(store, source, _of(rows, source), partitions) for source in sources}
-    chosen = Attempt(store, "select", "s" * 32)
+    payload = {"name": "s" * 32}
+    chosen = Attempt(store, "select", fingerprint_of(payload))
     entries: list[FileEntry] = []
     for source in sources:
         _write_parts(chosen, _of(rows, source), partitions, SELECTION, Row.selection, entries, source)
-    inputs["selection"] = chosen.publish({}, entries, counts={}, info={})
+    inputs["selection"] = chosen.publish(payload, entries, counts={}, info={})
     return inputs
 
 
@@ -64,9 +65,10 @@ def _of(rows: Sequence[Row], source: str) -> list[Row]:
 
 
 def _write_documents(store: Store, source: str, rows: Sequence[Row], partitions: int) -> Manifest:
-    attempt, entries = Attempt(store, "documents", source.ljust(32, "0")), list[FileEntry]()
+    payload = {"name": source.ljust(32, "0")}
+    attempt, entries = Attempt(store, "documents", fingerprint_of(payload)), list[FileEntry]()
     _write_parts(attempt, rows, partitions, DOCUMENTS, _document, entries, None)
-    return attempt.publish({}, entries, counts={}, info={})
+    return attempt.publish(payload, entries, counts={}, info={})
 
 
 def _document(row: Row) -> dict[str, Any]:

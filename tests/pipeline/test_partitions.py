@@ -112,14 +112,28 @@ def test_a_file_between_the_steps_that_is_gone_is_an_error_while_no_artifact_sta
         run(store, worked, steps=steps(store, worked, lose))
 
 
-def test_a_damaged_record_of_a_group_is_named(store: Store) -> None:
-    """Neither skipped nor done again in silence."""
+@pytest.mark.parametrize("what", ["record", "file", "file that is gone"])
+def test_a_finished_group_that_is_damaged_is_done_again(store: Store, caplog: pytest.LogCaptureFixture, what: str) -> None:
+    """It is said, in a line, unless a file is only gone; the others stay; the artifact is what it would have been. It stopped the stage."""
+    worked = list[str]()
     with pytest.raises(RuntimeError, match="killed"):
-        run(store, [], steps=steps(store, [], killed))
+        run(store, worked, steps=steps(store, worked, killed))
     (record,) = [info.path for info in store.list_files("") if "/groups/halve-00001" in info.path]
-    store.write(record, b"{")
-    with pytest.raises(IntegrityError, match=r"halve-00001-.*\.json: expected a group record"):
-        run(store, [])
+    (between,) = [info.path for info in store.list_files("") if info.path.endswith("between-1")]
+    if what == "record":
+        data = store.read(record)
+        store.write(record, data.replace(b'"halved": 1', b'"halved": 3'))
+    elif what == "file":
+        store.write(between, b"7")
+    else:
+        store.remove(between)
+    made = run(store, worked)
+    assert worked == ["halve 0", "halve 1", "halve 2", "join", "halve 1", "join"]
+    assert read_verified(store, made, "whole") == b"012"
+    assert made.counts == {"halved": 3}
+    said = {"record": "halve-00001", "file": "between-1", "file that is gone": None}[what]
+    assert len(caplog.messages) == (said is not None)
+    assert all(str(said) in line and line.endswith("that group of work is done again") for line in caplog.messages)
 
 
 def test_two_groups_may_not_write_one_file(store: Store) -> None:

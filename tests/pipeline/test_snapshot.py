@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from pipeline import snapshot as module
 from pipeline.ingest.config import RawFile, SourceConfig
 from pipeline.snapshot import look, read_listing, snapshot
-from storage.errors import ConfigError, IntegrityError
+from storage.errors import ConfigError, DiskError, IntegrityError
 from storage.store import FileInfo, Store
 
 FILES = {"a/one.jsonl": b'{"text":"1"}\n', "a/deep/two.jsonl": b'{"text":"2"}\n', "b/three.jsonl": b'{"text":"3"}\n'}
@@ -109,6 +110,58 @@ def test_a_pattern_without_a_file_names_source_and_pattern(raw: Store, store: St
 def test_two_sources_of_one_name_are_refused(raw: Store, store: Store) -> None:
     with pytest.raises(ConfigError, match="two sources have the name 's'"):
         snapshot(raw, store, [source("a/*"), source("b/*")])
+
+
+def test_what_is_no_file_is_skipped_and_listed(raw: Store, store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A FIFO would be read for ever; a folder with a file's name and links that lead nowhere have no bytes."""
+    folder = raw.local_path("a")
+    os.mkfifo(folder / "pipe.jsonl")
+    (folder / "loop.jsonl").symlink_to("loop.jsonl")
+    (folder / "folder.jsonl").mkdir()
+    (folder / "link.jsonl").symlink_to("one.jsonl")
+    (found,) = look(raw, store, [source("a/*.jsonl")]).values()
+    assert [file.path for file in found] == ["a/link.jsonl", "a/one.jsonl"]
+    (line,) = caplog.messages
+    assert line == (
+        "source s: 3 that its patterns match are no files, and are skipped: 'a/folder.jsonl' (a folder), "
+        "'a/loop.jsonl' (a link that leads nowhere), 'a/pipe.jsonl' (neither a file nor a folder)"
+    )
+
+
+def test_folders_that_a_pattern_for_all_names_goes_through_are_not_skipped_files(
+    raw: Store, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    look(raw, store, [source("a/*"), source("**", "t")])
+    assert caplog.messages == []
+
+
+def test_a_name_that_is_no_utf8_is_refused_before_any_work(raw: Store, store: Store) -> None:
+    """No manifest could hold it; left out in silence it would be lost."""
+    (raw.local_path("a") / os.fsdecode(b"b\xff.jsonl")).write_bytes(b"{}")
+    with pytest.raises(ConfigError, match=r"source s: the name of the raw file b'a/b\\xff.jsonl' is no UTF-8: rename it"):
+        look(raw, store, [source("a/*.jsonl")])
+
+
+def test_a_file_that_vanishes_while_it_is_looked_at_is_named(raw: Store) -> None:
+    with pytest.raises(
+        IntegrityError, match=r"a/gone\.jsonl.*no such file: it vanished; the next `caravan run` looks at the raw files anew"
+    ):
+        module.sha256_of(raw, FileInfo("a/gone.jsonl", 5))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read its files")
+def test_a_file_that_may_not_be_read_is_named_with_the_folder_that_it_is_in() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders may be closed to others, which would be another refusal
+        raw = Store(name, kind="raw_root")
+        raw.write("a/one.jsonl", b"{}")
+        Path(name).chmod(0o755)
+        raw.local_path("a/one.jsonl").chmod(0)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(DiskError, match=r"a/one\.jsonl \(in raw_root .*\): Permission denied"):
+                look(raw, Store(f"{name}/store"), [source("a/*.jsonl")])
+        finally:
+            os.seteuid(0)
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_named(raw: Store) -> None:

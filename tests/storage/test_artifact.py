@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,21 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from storage.artifact import (
+    BEGAN,
     Attempt,
+    Began,
     FileEntry,
     HashingWriter,
     Manifest,
     canonical_json,
     digest_of,
     find,
+    fingerprint_of,
     identity,
     read_entry,
     read_verified,
 )
-from storage.errors import IntegrityError
+from storage.errors import ConfigError, IntegrityError
 from storage.store import Store
 from storage.strict import Strict
 
@@ -132,22 +137,26 @@ def test_a_digest_is_of_names_sizes_and_bytes_alone() -> None:
     assert len({base, digest_of([one]), digest_of([one, FileEntry("b", "", 3, "22")]), digest_of([one, FileEntry("c", "", 2, "22")])}) == 4
 
 
-def make(store: Store, files: dict[str, bytes], fingerprint: str = "f" * 32, info: dict[str, Any] | None = None) -> Manifest:
-    attempt, entries = Attempt(store, "stage", fingerprint), list[FileEntry]()
+PAYLOAD = {"stage": "stage"}
+FINGERPRINT = fingerprint_of(PAYLOAD)
+
+
+def make(store: Store, files: dict[str, bytes], payload: dict[str, Any] = PAYLOAD, info: dict[str, Any] | None = None) -> Manifest:
+    attempt, entries = Attempt(store, "stage", fingerprint_of(payload)), list[FileEntry]()
     for name, data in files.items():
         with attempt.create(name, entries) as file:
             for start in range(0, len(data), 3):
                 file.write(data[start : start + 3])
-    return attempt.publish({"stage": "stage"}, entries, counts={"n": 1}, info=info or {})
+    return attempt.publish(payload, entries, counts={"n": 1}, info=info or {})
 
 
 def test_an_artifact_exists_when_its_manifest_does(store: Store) -> None:
-    attempt, entries = Attempt(store, "stage", "f" * 32), list[FileEntry]()
+    attempt, entries = Attempt(store, "stage", FINGERPRINT), list[FileEntry]()
     with attempt.create("a/b", entries) as file:
         file.write(b"content")
-    assert find(store, "stage", "f" * 32) is None
-    made = attempt.publish({"p": 1}, entries, counts={"n": 2}, info={"host": "here"})
-    found = find(store, "stage", "f" * 32)
+    assert find(store, "stage", FINGERPRINT) is None
+    made = attempt.publish(PAYLOAD, entries, counts={"n": 2}, info={"host": "here"})
+    found = find(store, "stage", FINGERPRINT)
     assert found == made
     assert made.names() == made.names("a/") == ["a/b"]
     assert made.file("a/b") == FileEntry("a/b", f"{attempt.name}/a/b", 7, hashlib.sha256(b"content").hexdigest())
@@ -157,14 +166,24 @@ def test_an_artifact_exists_when_its_manifest_does(store: Store) -> None:
 
 
 def test_timings_counts_and_attempts_enter_no_digest(store: Store) -> None:
-    one, two = make(store, {"a": b"x"}, "1" * 32, {"wall_s": 1}), make(store, {"a": b"x"}, "2" * 32, {"wall_s": 2})
+    one, two = make(store, {"a": b"x"}, {"n": 1}, {"wall_s": 1}), make(store, {"a": b"x"}, {"n": 2}, {"wall_s": 2})
     assert one.digest == two.digest
 
 
 def test_a_stage_that_waited_for_a_process_counts_from_when_it_was_asked_for(store: Store) -> None:
-    made = make(store, {"a": b"x"}, info={"started_at_s": 1_000.0})
+    made = make(store, {"a": b"x"}, info={BEGAN: Began(1_000.0, time.monotonic() - 500.0)})
     assert made.info["started_at_s"] == 1_000.0
-    assert made.info["wall_s"] > 1e9  # since 1970, and a thousand seconds less
+    assert 500.0 <= made.info["wall_s"] < 800.0
+    assert BEGAN not in made.info
+
+
+def test_a_clock_that_jumps_changes_no_duration(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a date that is set; durations are of a clock that nobody sets."""
+    attempt = Attempt(store, "stage", FINGERPRINT)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    made = attempt.publish(PAYLOAD, [], counts={}, info={})
+    assert 0.0 <= made.info["wall_s"] < 300.0
+    assert made.info["started_at_s"] == round(attempt.began.at_s, 3) > 1e9
 
 
 def test_the_first_manifest_stands(store: Store) -> None:
@@ -173,7 +192,7 @@ def test_the_first_manifest_stands(store: Store) -> None:
     assert second.info["attempt"] == first.info["attempt"]
     with pytest.raises(IntegrityError, match=r"manifest\.json: expected digest [0-9a-f]+, found digest"):
         make(store, {"a": b"y"})
-    assert find(store, "stage", "f" * 32) == first
+    assert find(store, "stage", FINGERPRINT) == first
 
 
 def test_attempts_at_once_publish_one_manifest(tmp_path: Path) -> None:
@@ -184,7 +203,7 @@ def test_attempts_at_once_publish_one_manifest(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_not_finished_is_not_there(store: Store) -> None:
-    attempt, entries = Attempt(store, "stage", "f" * 32), list[FileEntry]()
+    attempt, entries = Attempt(store, "stage", FINGERPRINT), list[FileEntry]()
 
     def half() -> None:
         with attempt.create("a", entries) as file:
@@ -212,7 +231,7 @@ def test_bytes_that_do_not_match_their_manifest_stop(store: Store, damage: str) 
     assert caught.value.file == path
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"format": 2}', b'{"format": 1}', b'{"format": 1, "files": [{}]}'])
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"format": 2}', b'{"format": 3}', b'{"format": 2, "files": [{}]}'])
 def test_a_damaged_manifest_is_named(tmp_path: Path, data: bytes) -> None:
     store = Store(str(tmp_path))
     store.write("artifacts/stage/f/manifest.json", data)
@@ -220,9 +239,55 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, data: bytes) -> None:
         find(store, "stage", "f")
 
 
+def test_a_manifest_of_an_earlier_version_is_no_damage(tmp_path: Path) -> None:
+    """Setting it aside would lose what is sound."""
+    store = Store(str(tmp_path))
+    store.write("artifacts/stage/f/manifest.json", b'{"format": 1, "digest": "0"}')
+    with pytest.raises(ConfigError, match=r"written by an earlier version of Caravan \(format 1, this one writes 2\): give the execution"):
+        find(store, "stage", "f")
+
+
+ENTRY = FileEntry("a", "t/a", 1, "11")
+MANIFEST = Manifest("s", fingerprint_of({"p": [1]}), digest_of([ENTRY]), {"p": [1]}, (ENTRY,), {"n": 1}, {"by_rank": {10: 1, 9: 2}})
+
+
 def test_manifests_go_through_json() -> None:
-    manifest = Manifest("s", "f", "d", {"p": [1]}, (FileEntry("a", "t/a", 1, "11"),), {"n": 1}, {"host": "h"})
-    assert Manifest.from_json(manifest.to_json(), where="x") == manifest
+    read = Manifest.from_json(MANIFEST.to_json(), where="x")
+    assert read == replace(MANIFEST, info={"by_rank": {"10": 1, "9": 2}})
+    assert Manifest.from_json(read.to_json(), where="x") == read
+
+
+def test_no_flipped_bit_of_a_manifest_is_believed() -> None:
+    """Whatever it falls on: a digest, a count, a name, a blank."""
+    data = MANIFEST.to_json()
+    for at in range(len(data)):
+        for bit in range(8):
+            flipped = data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
+            with pytest.raises(IntegrityError, match=r"^x: expected a manifest"):
+                Manifest.from_json(flipped, where="x")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"digest": "0" * 64}, r"expected digest 0{64}, which it says, found [0-9a-f]{64} of its files"),
+        ({"fingerprint": "0" * 32}, r"expected fingerprint 0{32}, which it says, found [0-9a-f]{32} of its payload"),
+        ({"payload": {"p": [2]}}, r"of its payload"),
+        ({"files": ()}, r"of its files"),
+    ],
+)
+def test_a_manifest_that_is_sealed_and_wrong_in_itself_is_refused(change: dict[str, Any], message: str) -> None:
+    """By hand or by a fault of ours: digest and files, fingerprint and payload belong together."""
+    with pytest.raises(IntegrityError, match=message):
+        Manifest.from_json(replace(MANIFEST, **change).to_json(), where="x")
+
+
+def test_the_manifest_of_another_artifact_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    made = make(store, {"a": b"x"})
+    store.write("artifacts/other/0/manifest.json", store.read(f"{made.root}/manifest.json"))
+    with pytest.raises(IntegrityError, match="expected the manifest of other/0, found that of stage/"):
+        find(store, "other", "0")
 
 
 @given(st.lists(st.binary(max_size=50)))

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.distributed.checkpoint.metadata import Metadata, TensorProperties, TensorStorageMetadata
 
-from storage.artifact import Manifest
-from storage.checkpoints import Shard, checkpoint_digest, load_into, local_shards, parse_metadata, published_steps
+from storage.artifact import Manifest, Shard, digest_of_shards, fingerprint_of
+from storage.checkpoints import load_into, local_shards, parse_metadata, published_steps
 from storage.errors import IntegrityError
 from storage.store import Store
 from training.checkpoint import Checkpointer
@@ -19,7 +19,7 @@ from training.checkpoint import Checkpointer
 
 def saved(tmp_path: Path, state: dict[str, torch.Tensor], step: int = 1) -> tuple[Store, Manifest]:
     store = Store(str(tmp_path / "store"))
-    checkpointer = Checkpointer(store=store, stage="pretrain", fingerprint="f" * 32, payload={}, scratch=tmp_path / "scratch")
+    checkpointer = Checkpointer(store=store, stage="pretrain", fingerprint=fingerprint_of({}), payload={}, scratch=tmp_path / "scratch")
     checkpointer.save(step, state)
     return store, checkpointer.finish(step)
 
@@ -27,23 +27,23 @@ def saved(tmp_path: Path, state: dict[str, torch.Tensor], step: int = 1) -> tupl
 def test_digest_is_of_values_alone_and_notices_each_of_them(tmp_path: Path) -> None:
     """Two saves of the same tensors have one digest although torch's files differ; name, dtype, shape or one bit change it."""
     state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.bfloat16)}
-    digest = checkpoint_digest(local_shards(state))
+    digest = digest_of_shards(local_shards(state))
     assert saved(tmp_path / "x", state)[1].digest == saved(tmp_path / "y", state)[1].digest == digest
     flipped = {**state, "a": state["a"].clone()}
     flipped["a"].view(torch.int32)[0, 0] ^= 1
     others = [{"c": state["a"], "b": state["b"]}, {**state, "a": state["a"].double()}, {**state, "a": state["a"].reshape(3, 2)}, flipped]
-    assert len({digest, *(checkpoint_digest(local_shards(other)) for other in others)}) == 5
+    assert len({digest, *(digest_of_shards(local_shards(other)) for other in others)}) == 5
 
 
 def test_digest_counts_a_piece_held_by_several_ranks_once_and_has_no_order() -> None:
     a, b = Shard("w", (0,), (2,), "torch.float32", "00"), Shard("w", (2,), (2,), "torch.float32", "11")
-    assert checkpoint_digest([a, b]) == checkpoint_digest([b, a, a])
+    assert digest_of_shards([a, b]) == digest_of_shards([b, a, a])
 
 
 def test_golden_digest() -> None:
     """The encoding of RULE 6 is fixed: this value may change only together with a format version."""
     shards = local_shards({"model.w": torch.tensor([[1.0, 2.0], [3.0, 4.0]])})
-    assert checkpoint_digest(shards) == GOLDEN_DIGEST
+    assert digest_of_shards(shards) == GOLDEN_DIGEST
 
 
 GOLDEN_DIGEST = "7bd510eb01fe16ef72a60bafa8bc6abc3fb3ca1e9c85400ef30aec9b5b1ba36e"

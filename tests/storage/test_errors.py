@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from storage.errors import CaravanError, ConfigError, InputError, IntegrityError, RetryableError
+from storage.errors import CaravanError, ConfigError, DiskError, InputError, IntegrityError, RetryableError
 
 ERRORS = [
     (ConfigError("seq_len is 3, allowed are powers of two"), "seq_len is 3, allowed are powers of two"),
@@ -15,6 +15,12 @@ ERRORS = [
     (InputError("damaged", file="a", offset=0), "a at 0: damaged"),
     (RetryableError("store s3://x: timeout"), "store s3://x: timeout"),
     (IntegrityError("a/b", expected="sha256 1", actual="sha256 2"), "a/b: expected sha256 1, found sha256 2"),
+    (IntegrityError("a", expected="1", actual="2", remedy="run again"), "a: expected 1, found 2; run again"),
+    (
+        DiskError("/s/a", folder="the store /s", problem="No space left on device", needed="5 bytes or more were to be written"),
+        "/s/a (in the store /s): No space left on device; 5 bytes or more were to be written; what is finished is kept: mend it, and the"
+        " same command goes on",
+    ),
 ]
 
 

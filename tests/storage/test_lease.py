@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from storage.errors import ConfigError, IntegrityError, RetryableError
-from storage.lease import Lease, hold, lease_path, newest_token, read_heartbeat
+from storage.lease import Lease, LeaseHeld, hold, lease_path, newest_token, parse_heartbeat, read_heartbeat
 from storage.store import Store
 
 ROOT = "artifacts/pretrain/f00d"
@@ -108,24 +111,119 @@ def test_an_error_in_the_block_releases_the_lease(store: Store) -> None:
     assert standing.released
 
 
-def test_a_damaged_lease_file_is_named(store: Store) -> None:
+def test_a_damaged_lease_file_is_a_holder_that_does_not_move(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said, and taken over after its time, not before."""
     store.write(lease_path(ROOT, 1), b"{")
-    with pytest.raises(IntegrityError, match="lease/1"), hold(store, ROOT, 0.1):
+    started = time.monotonic()
+    with hold(store, ROOT, 0.3) as lease:
+        assert lease.token == 2
+        assert time.monotonic() - started >= 0.3
+    assert "lease/1 does not verify: it is taken for a holder that does not move" in caplog.messages[0]
+    assert len(caplog.messages) == 1
+
+
+def test_a_holder_whose_file_is_damaged_writes_it_anew(store: Store) -> None:
+    """Nobody else writes it, so the lease is still its own."""
+    with hold(store, ROOT, 0.2) as lease:
+        store.write(lease_path(ROOT, 1), b"{")
+        assert lease.still_holds()
+        deadline = time.monotonic() + 20
+        while (beat := read_heartbeat(store, ROOT, 1)) is None or beat.holder != lease.holder:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_no_flipped_bit_of_a_heartbeat_is_believed(store: Store) -> None:
+    with hold(store, ROOT, 3600.0):
+        data = store.read(lease_path(ROOT, 1))
+    for at in range(len(data)):
+        flipped = data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :]
+        with pytest.raises(IntegrityError, match=r"^x: expected a heartbeat"):
+            parse_heartbeat(flipped, where="x")
+
+
+def test_the_lease_of_a_process_of_this_machine_that_has_ended_is_taken_at_once(store: Store) -> None:
+    """Its number and its start say that it is gone: nobody has to wait until the counter has not moved for its time."""
+    code = f"from storage.lease import take; from storage.store import Store; assert take(Store({store.uri!r}), {ROOT!r}, 1, 'ghost')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    started = time.monotonic()
+    with hold(store, ROOT, 3600.0) as lease:
+        assert lease.token == 2
+    assert time.monotonic() - started < 60.0
+
+
+def test_who_refuses_to_wait_is_told_at_once_who_holds_it(store: Store) -> None:
+    said = f"lease/1 is held by process {os.getpid()} on"
+    with hold(store, ROOT, 3600.0), pytest.raises(LeaseHeld, match=said) as caught, hold(store, ROOT, 3600.0, refuse=True):
         pass
+    assert caught.value.beat.pid == os.getpid()
 
 
-def test_what_stops_the_heartbeat_is_raised_by_still_holds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_that_refuse_to_wait_one_gets_it(store: Store) -> None:
+    """A look and then a write would let two in."""
+    barrier, inside = threading.Barrier(8), threading.Event()
+
+    def contend(_: int) -> bool:
+        barrier.wait()
+        try:
+            with hold(store, ROOT, 30.0, refuse=True):
+                inside.wait(20)
+                return True
+        except LeaseHeld:
+            return False
+
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(contend, n) for n in range(8)]
+        while sum(future.done() for future in waiting) < 7:
+            time.sleep(0.01)
+        inside.set()
+        assert sum(future.result() for future in waiting) == 1
+
+
+def test_a_heartbeat_that_could_not_be_written_is_said_once_and_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk was full for a while: the lease is held on, and let go at the end."""
+    failed = list[int]()
+
     def refuse(self: Store, path: str, data: bytes) -> None:
+        failed.append(1)
         raise ConfigError("AccessDenied")
 
     with hold(store, ROOT, 0.05) as lease:
-        monkeypatch.setattr(Store, "write", refuse)
-        deadline = time.monotonic() + 20
-        while lease._failure is None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "write", refuse)
+            deadline = time.monotonic() + 20
+            while len(failed) < 4:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        assert lease.still_holds()
+        stopped = read_heartbeat(store, ROOT, 1)
+        while read_heartbeat(store, ROOT, 1) == stopped:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        with pytest.raises(ConfigError, match="AccessDenied"):
-            lease.still_holds()
+    assert sum("its heartbeat could not be written: AccessDenied" in line for line in caplog.messages) == 1
+    released = read_heartbeat(store, ROOT, 1)
+    assert released is not None
+    assert released.released
+
+
+def test_a_lease_that_cannot_be_let_go_ends_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What ended the block counts: Ctrl-C while storage is away stays Ctrl-C."""
+
+    def away(self: Store, path: str) -> bool:
+        raise RetryableError("503")
+
+    def stopped_while_storage_is_away(patch: pytest.MonkeyPatch) -> None:
+        with hold(store, ROOT, 3600.0):
+            patch.setattr(Store, "exists", away)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_while_storage_is_away(patch)
+    assert "could not be let go: 503" in caplog.text
 
 
 def test_the_lease_on_s3(s3_store: Store) -> None:

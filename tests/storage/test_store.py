@@ -15,8 +15,9 @@ import pytest
 from botocore.exceptions import EndpointResolutionError, ParamValidationError  # type: ignore[import-untyped]
 
 from storage import store as module
-from storage.errors import ConfigError, RetryableError
-from storage.store import TEMPORARY_PREFIX, Store
+from storage.disk import TEMPORARY_PREFIX
+from storage.errors import ConfigError, DiskError, RetryableError
+from storage.store import Store
 
 Make = Callable[[], Store]
 
@@ -203,7 +204,7 @@ def test_a_failed_local_write_leaves_nothing_behind(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(os, "replace", full)
     monkeypatch.setattr(os, "link", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskError, match=r"/a/b \(in the store .*\): No space left on device; 1 bytes or more .*, [0-9,]+ bytes"):
         getattr(store, action)("a/b", b"x")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 

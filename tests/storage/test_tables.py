@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.artifact import Attempt, FileEntry, Manifest
+from storage.artifact import Attempt, FileEntry, Manifest, fingerprint_of
 from storage.errors import IntegrityError
 from storage.store import Store
 from storage.tables import ID, PIECE_ROWS, ROW_GROUP_ROWS, open_table, parse_table, read_table, table_pieces, write_table
@@ -42,10 +42,11 @@ def table_of(count: int) -> pa.Table:
 
 
 def publish(store: Store, tables: dict[str, pa.Table]) -> Manifest:
-    attempt, entries = Attempt(store, "stage", "f" * 32), list[FileEntry]()
+    payload = {"name": "f" * 32}
+    attempt, entries = Attempt(store, "stage", fingerprint_of(payload)), list[FileEntry]()
     for name, table in tables.items():
         write_table(attempt, name, table, entries)
-    return attempt.publish({}, entries, counts={}, info={})
+    return attempt.publish(payload, entries, counts={}, info={})
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from datatrove.utils.dataset import DatatroveFileDataset, DatatroveFolderDataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.artifact import Attempt, FileEntry, Manifest
+from storage.artifact import Attempt, FileEntry, Manifest, fingerprint_of
 from storage.errors import IntegrityError
 from storage.store import Store
 from storage.token_shards import PAGE_BYTES, DocumentSpan, TokenStream, open_shard, stream_names, token_size_for
@@ -23,14 +23,15 @@ PREFIX = "train/general"
 
 def write(store: Store, parts: dict[int, Documents], token_size: int = 2, fingerprint: str = "f" * 32) -> Manifest:
     """A tokenize artifact of one component with these shards."""
-    attempt, entries = Attempt(store, "tokenize", fingerprint), list[FileEntry]()
+    payload = {"name": fingerprint}
+    attempt, entries = Attempt(store, "tokenize", fingerprint_of(payload)), list[FileEntry]()
     for part, documents in parts.items():
         with open_shard(
             lambda name: attempt.create(name, entries), f"{PREFIX}/part-{part:05d}", tokenizer="caravan", token_size=token_size
         ) as shard:
             for document, tokens, n_bytes in documents:
                 shard.append(document, tokens, n_bytes)
-    return attempt.publish({}, entries, counts={}, info={})
+    return attempt.publish(payload, entries, counts={}, info={})
 
 
 def random_documents(seed: int, n: int, part: int = 0, vocab: int = 60_000, mean_tokens: int = 60) -> Documents:

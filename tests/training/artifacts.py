@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from storage.artifact import Attempt, FileEntry, Manifest
+from storage.artifact import Attempt, FileEntry, Manifest, fingerprint_of
 from storage.store import Store
 from storage.token_shards import open_shard, token_size_for
 from training.checkpoint import Checkpointer, model_state
@@ -32,11 +32,12 @@ def tokenizer_artifact(store: Store, vocab_size: int = 300) -> tuple[Manifest, T
     bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, bos)])
     special = {"bos_token": BOS, "bos_id": bos, "eos_token": EOS, "eos_id": eos, "vocab_size": tokenizer.get_vocab_size()}
-    attempt, entries = Attempt(store, "train_tokenizer", "t" * 32), list[FileEntry]()
+    payload = {"name": "t" * 32}
+    attempt, entries = Attempt(store, "train_tokenizer", fingerprint_of(payload)), list[FileEntry]()
     for name, text in (("tokenizer.json", tokenizer.to_str()), ("special_tokens.json", json.dumps(special))):
         with attempt.create(name, entries) as file:
             file.write(text.encode())
-    return attempt.publish({}, entries, counts={}, info={}), tokenizer
+    return attempt.publish(payload, entries, counts={}, info={}), tokenizer
 
 
 def tokens_artifact(store: Store, tokenizer: Tokenizer, end: str = EOS) -> Manifest:
@@ -50,13 +51,14 @@ def held_out_artifact(store: Store, tokenizer: Tokenizer, end: str = EOS) -> Man
 
 
 def _shard_artifact(store: Store, tokenizer: Tokenizer, stage: str, stem: str, texts: list[str], end: str) -> Manifest:
-    attempt, entries = Attempt(store, stage, "k" * 32), list[FileEntry]()
+    payload = {"name": "k" * 32}
+    attempt, entries = Attempt(store, stage, fingerprint_of(payload)), list[FileEntry]()
     size = token_size_for(tokenizer.get_vocab_size())
     eos = tokenizer.token_to_id(end)
     with open_shard(lambda name: attempt.create(name, entries), stem, tokenizer="test", token_size=size) as shard:
         for document, text in sorted((hashlib.sha256(text.encode()).digest()[:16], text) for text in texts):
             shard.append(document, np.array([*tokenizer.encode(text).ids, eos]), len(text.encode()))
-    return attempt.publish({}, entries, counts={}, info={})
+    return attempt.publish(payload, entries, counts={}, info={})
 
 
 def bos_id(tokenizer: Tokenizer) -> int:
@@ -70,6 +72,6 @@ def checkpoint_artifact(store: Store, config: ModelConfig, scratch: Path) -> tup
     """A model with its initial weights, as a finished checkpoint."""
     model = Llama(config)
     init_weights([model], seed=7, n_layers=config.n_layers)
-    checkpointer = Checkpointer(store=store, stage="pretrain", fingerprint="c" * 32, payload={}, scratch=scratch)
+    checkpointer = Checkpointer(store=store, stage="pretrain", fingerprint=fingerprint_of({}), payload={}, scratch=scratch)
     checkpointer.save(1, model_state([model]))
     return checkpointer.finish(1), model

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from storage.artifact import Attempt, FileEntry, Manifest, identity
+from storage.artifact import Attempt, FileEntry, Manifest, fingerprint_of, identity
 from storage.store import Store
 from storage.token_shards import open_shard
 from training import mix
@@ -46,7 +46,8 @@ def training_config(**changes: Any) -> TrainingConfig:
 
 def write_tokens(store: Store, n_documents: int = 300) -> Manifest:
     """An artifact of the stage tokenize: two components of random documents that have something to learn."""
-    attempt, entries, counts = Attempt(store, "tokenize", "0" * 32), list[FileEntry](), {}
+    payload = {"name": "0" * 32}
+    attempt, entries, counts = Attempt(store, "tokenize", fingerprint_of(payload)), list[FileEntry](), {}
     for number, component in enumerate(COMPONENTS):
         random = np.random.default_rng(number)
         with open_shard(
@@ -58,7 +59,7 @@ def write_tokens(store: Store, n_documents: int = 300) -> Manifest:
         counts[component] = {"tokens": shard.n_tokens}
     with attempt.create("counts.json", entries) as file:
         file.write(json.dumps({"bos_id": BOS, "train": counts}).encode())
-    return attempt.publish({}, entries, counts={}, info={})
+    return attempt.publish(payload, entries, counts={}, info={})
 
 
 def write_plan(

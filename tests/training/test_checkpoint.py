@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from storage.artifact import fingerprint_of
 from storage.checkpoints import find_step
-from storage.errors import IntegrityError, RetryableError
+from storage.errors import RetryableError
 from storage.store import Store
 from training.checkpoint import Checkpointer, model_state, optimizer_state
 
-FINGERPRINT = "0" * 32
+FINGERPRINT = fingerprint_of({})
 
 
 @dataclass
@@ -107,8 +108,30 @@ def test_average_is_the_mean_and_names_what_it_averaged(tmp_path: Path) -> None:
     assert state["model.w"].tolist() == [3.0] * 3
     saver.save(4, state)
     assert saver.finish(4, averaged=[1, 2, 3]).info["averaged_steps"] == [1, 2, 3]
-    with pytest.raises(IntegrityError, match="a checkpoint to average"):
+    with pytest.raises(RetryableError, match="the checkpoint of step 5, which is to be averaged, is not there"):
         saver.average([1, 5], state)
+
+
+def test_a_damaged_checkpoint_to_average_is_saved_again_by_the_next_attempt(tmp_path: Path) -> None:
+    """It and those after it are set aside: training goes on from before it. It stopped the stage for good."""
+    saver = checkpointer(tmp_path)
+    for step in (1, 2, 3):
+        saver.save(step, {"model.w": torch.full((3,), float(step))})
+    saver.wait()
+    store, state = saver.store, {"model.w": torch.zeros(3)}
+    manifest = find_step(store, "pretrain", FINGERPRINT, 2)
+    assert manifest is not None
+    path = f"artifacts/pretrain/{FINGERPRINT}/steps/000000002/{manifest.file('__0_0.distcp').path}"
+    data = store.read(path)
+    store.write(path, data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(RetryableError, match=r"step 2, which is to be averaged, does not verify \(.*__0_0\.distcp\)"):
+        saver.average([1, 2, 3], state)
+    assert saver.newest(state) == 1
+    for step in (2, 3):
+        saver.save(step, {"model.w": torch.full((3,), float(step))})
+    saver.wait()
+    saver.average([1, 2, 3], state)
+    assert state["model.w"].tolist() == [2.0] * 3
 
 
 def test_a_lost_lease_publishes_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.artifact import Attempt, FileEntry, Manifest
+from storage.artifact import Attempt, FileEntry, Manifest, fingerprint_of
 from storage.errors import ConfigError, IntegrityError
 from storage.store import Store
 from storage.token_shards import open_shard
@@ -22,14 +22,15 @@ PHASES = (Phase(seq_len=8, global_batch_size=4, n_steps=5), Phase(seq_len=16, gl
 
 def artifact(store: Store, sizes: dict[str, int]) -> tuple[Manifest, dict[str, list[int]]]:
     """Shards of two parts per component, and each component's stream."""
-    rng, attempt, entries, streams = np.random.default_rng(0), Attempt(store, "tokenize", "f" * 32), list[FileEntry](), {}
+    payload = {"name": "f" * 32}
+    rng, attempt, entries, streams = np.random.default_rng(0), Attempt(store, "tokenize", fingerprint_of(payload)), list[FileEntry](), {}
     for component, size in sizes.items():
         streams[component] = rng.integers(0, 60_000, size).tolist()
         for part, piece in enumerate((streams[component][: size // 3], streams[component][size // 3 :])):
             stem = f"train/{component}/part-{part:05d}"
             with open_shard(lambda name: attempt.create(name, entries), stem, tokenizer="t", token_size=2) as shard:
                 shard.append(bytes([part]) * 16, piece, len(piece))
-    return attempt.publish({}, entries, counts={}, info={}), streams
+    return attempt.publish(payload, entries, counts={}, info={}), streams
 
 
 def order_for(sizes: dict[str, int]) -> Order:

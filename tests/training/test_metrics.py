@@ -54,3 +54,16 @@ def test_json_lines_are_appended_and_readable_at_once(tmp_path: Path) -> None:
     second.write({"step": 1, "mfu_full": None})
     second.close()
     assert len(path.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("left", ["", '{"step": 0}\n', '{"step": 0}\n{"step": 1, "lo', '{"st', "\n"])
+def test_a_line_without_its_end_goes_when_the_file_is_opened_again(tmp_path: Path, left: str) -> None:
+    path = tmp_path / "run" / "metrics.jsonl"
+    path.parent.mkdir()
+    path.write_text(left)
+    lines = JsonLines(path)
+    lines.write({"step": 2})
+    lines.close()
+    whole = left[: left.rfind("\n") + 1]
+    assert path.read_text() == whole + '{"step": 2}\n'
+    assert [json.loads(line) for line in path.read_text().splitlines() if line][-1] == {"step": 2}

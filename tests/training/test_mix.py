@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from storage.artifact import Attempt, FileEntry, Manifest
+from storage.artifact import Attempt, FileEntry, Manifest, fingerprint_of
 from storage.errors import ConfigError, IntegrityError
 from storage.store import Store
 from training import mix
@@ -37,10 +37,11 @@ def config(**changes: Any) -> Config:
 
 def tokens_artifact(store: Store, tokens: dict[str, int]) -> Manifest:
     """A tokenize artifact that holds counts.json alone."""
-    attempt, entries = Attempt(store, "tokenize", "f" * 32), list[FileEntry]()
+    payload = {"name": "f" * 32}
+    attempt, entries = Attempt(store, "tokenize", fingerprint_of(payload)), list[FileEntry]()
     with attempt.create("counts.json", entries) as file:
         file.write(json.dumps({"train": {name: {"tokens": n} for name, n in tokens.items()}, "held_out": {}}).encode())
-    return attempt.publish({}, entries, counts={}, info={})
+    return attempt.publish(payload, entries, counts={}, info={})
 
 
 def test_plan_holds_the_mixture_in_integers(tmp_path: Path) -> None:

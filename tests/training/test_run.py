@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from storage.artifact import artifact_root
-from storage.errors import ConfigError, InputError, IntegrityError
+from storage.errors import ConfigError, DiskError, InputError, IntegrityError
 from storage.lease import hold
 from tests.training.stages import StageUnderTest, result
 from training import worker
@@ -132,7 +132,16 @@ def test_the_first_to_end_writes_the_result(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "name", "arguments"),
     [
-        (IntegrityError("a.ds", expected="x", actual="y"), "IntegrityError", {"file": "a.ds", "expected": "x", "actual": "y"}),
+        (
+            IntegrityError("a.ds", expected="x", actual="y"),
+            "IntegrityError",
+            {"file": "a.ds", "expected": "x", "actual": "y", "remedy": ""},
+        ),
+        (
+            DiskError("/a", folder="work_dir", problem="full"),
+            "DiskError",
+            {"path": "/a", "folder": "work_dir", "problem": "full", "needed": ""},
+        ),
         (InputError("bad", file="f", offset=3), "InputError", {"reason": "bad", "file": "f", "offset": 3, "detail": ""}),
         (ConfigError("wrong"), "ConfigError", {}),
         (RuntimeError("connection closed by peer"), "RetryableError", {}),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from storage.artifact import Attempt, FileEntry, Manifest
+from storage.artifact import Attempt, FileEntry, Manifest, fingerprint_of
 from storage.errors import ConfigError, IntegrityError
 from storage.store import Store
 from tests.training.artifacts import checkpoint_artifact, tokenizer_artifact
@@ -246,10 +246,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Ma
     checkpoint, _ = checkpoint_artifact(store, MODEL, folder / "scratch")
     inputs = {"checkpoint": checkpoint, "tokenizer": tokenizer}
     exported = export.run(store=store, config=ExportConfig(model=MODEL, max_seq_len=MAX_TOKENS), inputs=inputs)
-    attempt, entries = Attempt(store, "build_tasks", "b" * 32), list[FileEntry]()
+    payload = {"name": "b" * 32}
+    attempt, entries = Attempt(store, "build_tasks", fingerprint_of(payload)), list[FileEntry]()
     with attempt.create("note.txt", entries) as file:
         file.write(b"none")
-    return store, {"export": exported, "tasks": attempt.publish({}, entries, counts={}, info={})}
+    return store, {"export": exported, "tasks": attempt.publish(payload, entries, counts={}, info={})}
 
 
 def score(place: tuple[Store, dict[str, Manifest]], raw: Store, *names: str, **changed: str) -> dict[str, dict[str, float]]:

@@ -24,6 +24,7 @@ SURFACE = {
     "trace": {"document", "--url", "--stage", "--step", "--execution", "--run"},
     "report": {"--execution", "--run"},
     "generate": {"prompt", "--max-new-tokens", "--seed", "--execution", "--run"},
+    "verify": {"--execution", "--run", "--deep", "--repair"},
     "gc": {"--execution", "--yes"},
 }
 

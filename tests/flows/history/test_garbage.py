@@ -11,9 +11,10 @@ from flows.cli.app import app
 from flows.graph.runs import Run, open_run
 from flows.history.garbage import find_garbage, remove
 from storage.artifact import Attempt, FileEntry, Manifest, identity, read_verified
+from storage.disk import TEMPORARY_PREFIX
 from storage.errors import ConfigError
 from storage.lease import hold
-from storage.store import TEMPORARY_PREFIX, Store
+from storage.store import Store
 
 COMMAND = ["gc", "--execution", "test"]
 
@@ -69,6 +70,21 @@ def test_it_says_what_and_asks_and_removes_exactly_what_no_run_refers_to(store: 
         for key in run.artifacts:
             read_verified(store, open_run(store, run.name).need(key), "table")
     assert "nothing to remove" in CliRunner().invoke(app, COMMAND).output
+
+
+def test_a_run_whose_file_was_damaged_keeps_what_it_pointed_at(store: Store) -> None:
+    """Nobody knows what that was: gc says so and removes nothing, until the run was made again or is given up."""
+    own = made(store, "own")
+    run = a_run(store, "one", select=own)
+    store.set_aside("runs/one/run.json")
+    refused = CliRunner().invoke(app, [*COMMAND, "--yes"])
+    assert refused.exit_code == 1
+    assert "run one: its file was damaged, and nobody knows what it points at: run its recipe first" in refused.output
+    assert store.exists(f"{own.root}/manifest.json")
+    run.end("finished")
+    assert CliRunner().invoke(app, [*COMMAND, "--yes"]).exit_code == 0
+    assert store.exists(f"{own.root}/manifest.json")
+    assert [file.path for file in store.list_files("runs") if "damaged" in file.path] == []
 
 
 def test_what_was_made_from_an_artifact_keeps_it(store: Store) -> None:

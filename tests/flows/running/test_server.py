@@ -70,6 +70,36 @@ def test_ctrl_c_leaves_the_server_until_the_run_has_told_it(tmp_path: Path) -> N
         assert wait_gone(tree, GONE_TIMEOUT_S) == []
 
 
+KEPT = """
+import os, pathlib, signal, sys, time, urllib.request
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL
+from flows.processes import descendants
+from flows.running.server import prefect_server
+from flows.running.terminal import tell_warnings
+tell_warnings()
+with prefect_server(pathlib.Path(sys.argv[1])):
+    with get_client(sync_client=True) as client:
+        client.hello()
+        (server,) = descendants(os.getpid())
+        os.kill(server, signal.SIGKILL)
+        print(client.hello().status_code, flush=True)  # it tries until the new one answers
+    (again,) = descendants(os.getpid())
+    print(again != server, flush=True)
+"""
+
+
+def test_a_server_that_is_killed_is_started_again_and_its_clients_do_not_notice(tmp_path: Path) -> None:
+    """It is said in a line that names its log. The run ended after minutes, in a traceback."""
+    variables = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+    variables |= {"PREFECT_HOME": str(tmp_path / "prefect")}
+    log = tmp_path / "server.log"
+    done = subprocess.run([sys.executable, "-c", KEPT, str(log)], env=variables, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["200", "True"]
+    assert f"ended with SIGKILL (out of memory, or somebody killed it): it is started again; see {log}" in " ".join(done.stderr.split())
+
+
 def test_a_configured_server_is_taken_and_none_started(tmp_path: Path) -> None:
     """Who has a server gets no second one."""
     with started(tmp_path, 600) as (_, configured), started(tmp_path / "second", 1, PREFECT_API_URL=configured) as (process, address):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -106,6 +107,19 @@ def test_a_killed_worker_loses_its_group_alone_and_it_is_run_again(workers: Work
 def test_a_group_that_always_kills_its_worker_is_a_retryable_error(workers: Workers) -> None:
     with pytest.raises(RetryableError, match=rf"group 1 of 1: a worker died: SIGKILL .*try {GROUP_TRIES} of {GROUP_TRIES}"):
         workers.run_groups(die_always, [0])
+
+
+def warn(n: int) -> int:
+    """A group that warns of something, beside what a library does."""
+    logging.getLogger("storage.somewhere").warning("group %d was set aside", n)
+    logging.getLogger("a_library").warning("deprecated")
+    return n
+
+
+def test_what_a_worker_warns_of_is_told_in_the_flows_process(workers: Workers, caplog: pytest.LogCaptureFixture) -> None:
+    """Damage that a worker mends is said where a person looks; what libraries warn of stays in the workers' log."""
+    assert workers.run_groups(warn, range(3)) == [0, 1, 2]
+    assert sorted(caplog.messages) == ["group 0 was set aside", "group 1 was set aside", "group 2 was set aside"]
 
 
 def test_progress_counts_to_the_end(workers: Workers) -> None:
