@@ -83,11 +83,7 @@ def places(folder: Path, raw_root: Path, name: str) -> Iterator[tuple[Place, Pla
 def data_path(recipe: Recipe, raw_root: Path, folder: Path, asked: float | None) -> Figure:
     """The path to its token shards in both stores, stage by stage. Raises RuntimeError when a digest differs."""
     with places(folder, raw_root, recipe.name) as (local, remote):
-        for n, stage in enumerate(STAGES):
-            digests = {place.store.uri: place.walk(recipe, stage) for place in ((local, remote) if n % 2 == 0 else (remote, local))}
-            if digests[local.store.uri] != digests[remote.store.uri]:
-                raise RuntimeError(f"{recipe.name}: {stage} gave other bytes on s3:// than on file://")
-        stages = ", ".join(f"{stage} {remote.seconds[stage]:.1f} to {local.seconds[stage]:.1f}" for stage in STAGES)
+        note = walk_both(recipe, remote, local)
         return Figure(
             name=f"MinIO, data path, recipe {recipe.name}",
             unit="seconds",
@@ -96,8 +92,19 @@ def data_path(recipe: Recipe, raw_root: Path, folder: Path, asked: float | None)
             peer_name="local folder",
             asked=asked,
             bound="at most",
-            note=f"{N_WORKERS} workers, {len(digests[local.store.uri])} artifacts with equal digests; {stages}",
+            note=note,
         )
+
+
+def walk_both(recipe: Recipe, ours: Place, peer: Place) -> str:
+    """The path to its token shards in two places, stage by stage, in turn; what makes them comparable. Raises RuntimeError when a digest
+    differs."""
+    for n, stage in enumerate(STAGES):
+        digests = [place.walk(recipe, stage) for place in ((peer, ours) if n % 2 == 0 else (ours, peer))]
+        if digests[0] != digests[1]:
+            raise RuntimeError(f"{recipe.name}: {stage} gave other bytes in {ours.store.uri} than in {peer.store.uri}")
+    stages = ", ".join(f"{stage} {ours.seconds[stage]:.1f} to {peer.seconds[stage]:.1f}" for stage in STAGES)
+    return f"{N_WORKERS} workers, {len(digests[0])} artifacts with equal digests; {stages}"
 
 
 def train_once(folder: Path, store: Store, seed: int) -> tuple[float, str]:

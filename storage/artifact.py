@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import tempfile
 import time
 import uuid
@@ -23,7 +24,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from pydantic import BaseModel
 
-from storage.disk import UNREADABLE, flush_file, make_folders, refusals, temporary_name
+from storage.disk import UNREADABLE, refusals, temporary_name
 from storage.errors import IntegrityError
 from storage.sealed import check_format, seal, unseal
 from storage.store import Store
@@ -317,13 +318,13 @@ class Attempt:
         place = f"the store {self.store.local_path('')}" if local else f"the folder of temporary files {folder}"
         temporary, writer = folder / temporary_name(), None
         try:
-            make_folders(folder)
+            folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("xb") as file:
                 writer = HashingWriter(file)
                 yield writer
                 file.flush()
                 if local and self.store.durable:
-                    flush_file(file.fileno())
+                    os.fsync(file.fileno())
             self.store.upload(temporary, f"{self.root}/{path}")
         except OSError as error:
             if error.filename not in (None, str(folder), str(temporary)):  # of another file that was open in the block

@@ -65,16 +65,6 @@ def temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_folders(folder: Path) -> None:
-    """`folder` and those above it."""
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def flush_file(handle: int) -> None:
-    """Let the bytes of an open file reach the disk. Raises OSError when they cannot."""
-    os.fsync(handle)
-
-
 def flush_folder(folder: Path) -> None:
     """Let the names in a folder reach the disk, and those of the folders above it that this process has not flushed before."""
     _flush_names(folder)

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.utils import glob_translate
 
-from storage.disk import TEMPORARY_PREFIX, flush_file, flush_folder, make_folders, refusals, temporary_name
+from storage.disk import TEMPORARY_PREFIX, flush_folder, refusals, temporary_name
 from storage.errors import CaravanError, ConfigError, RetryableError
 from storage.proxies import reach_loopback_directly
 
@@ -144,7 +144,7 @@ class Store:
         if self.is_local:
             target = self.local_path(path)
             with self.refusals(path):
-                make_folders(target.parent)
+                target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(local, target)
         else:
             self._try(lambda: self.fs.put_file(str(local), self.full_path(path), chunksize=UPLOAD_CHUNK_BYTES))
@@ -170,7 +170,7 @@ class Store:
         """A temporary file that holds `data`, in the folder of `path`, so that a rename or a link onto it is atomic; gone afterwards."""
         target = self.local_path(path)
         try:
-            make_folders(target.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
         except (NotADirectoryError, FileExistsError) as error:
             raise ConfigError(f"store {self.uri}: {target.parent} cannot be written: {error.strerror}") from error
         temporary = target.with_name(temporary_name())
@@ -179,7 +179,7 @@ class Store:
                 file.write(data)
                 if self.durable:
                     file.flush()
-                    flush_file(file.fileno())
+                    os.fsync(file.fileno())
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)

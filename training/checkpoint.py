@@ -13,6 +13,7 @@ with the plan it is all that resuming needs (DESIGN decision 4).
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,7 +42,7 @@ from storage.checkpoints import (
     step_dir,
     steps_root,
 )
-from storage.disk import flush_file, full, make_folders, named, temporary_name
+from storage.disk import full, named, temporary_name
 from storage.errors import CaravanError, IntegrityError, RetryableError
 from storage.store import Store
 
@@ -219,12 +220,12 @@ class Checkpointer:
         target = self.store.local_path(path)
         beside = target.with_name(temporary_name())
         with self.store.refusals(path, local.stat().st_size):
-            make_folders(target.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 shutil.move(local, beside)
                 if self.store.durable:
                     with beside.open("rb") as file:
-                        flush_file(file.fileno())
+                        os.fsync(file.fileno())
                 beside.replace(target)
             finally:
                 beside.unlink(missing_ok=True)

@@ -112,7 +112,9 @@ def named_refusals(spec: TrainSpec) -> Iterator[None]:
     except OSError as error:
         store = Store(spec.store_uri)
         folders = {spec.run_dir: "work_dir", **({str(store.local_path("")): "the store"} if store.is_local else {})}
-        raise named(error, folders) or error from error
+        if refused := named(error, folders):
+            raise refused from error
+        raise
 
 
 def run(spec: TrainSpec, stop: Event) -> dict[str, Any]:

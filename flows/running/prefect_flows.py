@@ -80,9 +80,8 @@ def run_plan(plan: Plan, asked: Asked) -> Walk:
     tell_warnings()
     with plan.run.held():
         plan.run.renew()  # another process may have ended it since it was read
-        looked = replace(
-            plan, run=open_or_renew(plan.store, plan.run.name)
-        )  # looking points a run at what is there; what failed is not kept
+        # Looking points a run at what is there; what failed is not kept.
+        looked = replace(plan, run=open_or_renew(plan.store, plan.run.name))
         check_asked(looked, asked)
         with named_refusals(plan):
             tidy(plan, store_too=plan.run.state in ("running", "failed", "cancelled"))

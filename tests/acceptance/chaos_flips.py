@@ -18,7 +18,7 @@ from storage.errors import IntegrityError
 from storage.lease import parse_heartbeat
 from storage.store import Store
 from tests.acceptance.chaos_run import copy_store, digests_of, roots_of
-from tests.acceptance.common import Finished, Place, caravan, different
+from tests.acceptance.common import Finished, Place, caravan, different, raises
 
 
 def kind_of(path: str) -> str:
@@ -113,11 +113,7 @@ def flips(store: Store, n: int, rng: random.Random) -> Flips:
         found.kinds[kind] += 1
         found.missed.extend([path] if path not in named else [])
         found.sound_named.extend(sorted(named - {path} - _same_file(store, path)))
-        try:
-            use(store, path)
-            found.believed.append(path)
-        except IntegrityError:
-            pass
+        found.believed.extend([] if raises(lambda path=path: use(store, path), IntegrityError) else [path])  # type: ignore[misc]
         undo()
     return found
 
